@@ -1,0 +1,17 @@
+"""Request-time decoding strategies over a frozen policy and frozen rewards.
+
+Pure algorithms: nothing here imports the server, an engine or a tensor library. To add a strategy, write its file
+and add it to the union below.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from decoders.best_of_n import BestOfN
+from decoders.sample import Sample
+
+Strategy = Annotated[Sample | BestOfN, Field(discriminator="strategy")]
+STRATEGIES = (Sample, BestOfN)
+
+__all__ = ["STRATEGIES", "BestOfN", "Sample", "Strategy"]

@@ -1,0 +1,37 @@
+"""The fields that strategies share, and what each must offer the server."""
+
+from abc import abstractmethod
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from decoders.core import Models, Prompt, Rng, Run, Sampling
+
+Weight = Annotated[float, Field(allow_inf_nan=False)]
+RewardNames = Annotated[
+    str | Annotated[dict[str, Weight], Field(min_length=1)] | None,
+    Field(description="A loaded reward, or several with weights: the weighted sum is what counts."),
+]
+
+
+class Decoder(BaseModel, frozen=True, extra="forbid"):
+    """One request-time strategy: a frozen value, parsed from the request, that knows how to decode."""
+
+    reward: RewardNames = None
+    return_candidates: bool = Field(False, description="Add every candidate, with its rewards, to the response.")
+    return_kl: bool = Field(False, description="Add the divergence from the policy, in nats, to each result.")
+
+    @abstractmethod
+    def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
+        """Run the strategy: `Step`s of final tokens, then one `Done` with `sampling.n` results.
+
+        Closing the generator, or cancelling the task that runs it, stops all the engine work it began.
+        """
+
+    @abstractmethod
+    def sequences(self, n: int) -> int:
+        """How many sequences it keeps in the engine at once for a request of `n` results."""
+
+    @abstractmethod
+    def check(self, models: Models, sampling: Sampling) -> None:
+        """Raise `InvalidRequest` for what can not be honoured, before any work."""

@@ -1,0 +1,191 @@
+"""Best-of-N.
+
+    y_1 .. y_N ~ pi(. | x);   r_i = r(x, y_i);   return y_i with i ~ select(r_1 .. r_N)
+
+N is fixed, or 1 + Poisson(n - 1) [Best-of-Poisson], or whatever it takes until the best reward reaches `stop_at`.
+"""
+
+import math
+import time
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from decoders.base import Decoder
+from decoders.calibration import calibrate, leave_one_out
+from decoders.core import KL, Cost, Done, Models, Prompt, Result, Rng, Run, Sampling, Scored, Step
+from decoders.errors import InvalidRequest, NoUsableReward
+from decoders.pool import Pool, weighted_sum
+from decoders.select import Argmax, Argmin, Select
+from decoders.weights import INF, atomic_kl, best_of_n_kl, normalise, poisson_log_pmf, ranked_kl, selection_kl
+
+
+class BestOfN(Decoder, frozen=True, extra="forbid"):
+    """The best of N samples by reward.
+
+    Law, with p_<(y) = P(r < r(y)) and p_<=(y) = P(r <= r(y)) under pi, for argmax and a fixed N
+    [Gui et al. 2024, BOND]:
+
+        P_N(y) = pi(y) p_<=(y)^(N-1) sum_{i=1..N} (p_<(y) / p_<=(y))^(i-1)
+
+    argmin is the same law of -r. softmax is self-normalised importance resampling, which only tends to
+    pi exp(r/beta) / Z as N grows; pessimistic is the law of Huang et al. 2025. Poisson mixes P_N over N (its tail
+    beyond 1e-12 is cut). With `stop_at` the law is between P_batch and P_N, and no longer P_N: a reward already
+    good enough ends the search. With `calibrated`, r is replaced by its estimated quantile under pi, a rising
+    function of r, so one reward's argmax is unchanged and several become comparable.
+
+    A candidate whose reward is not finite is out. With n results, each further one is chosen by the same rule
+    from the candidates that are left.
+    """
+
+    strategy: Literal["best_of_n"] = "best_of_n"
+    n: int = Field(8, ge=1, le=256, description="Candidates; the mean of their number with `poisson`.")
+    poisson: bool = Field(False, description="Draw 1 + Poisson(n - 1) candidates.")
+    select: Select = Field(default_factory=Argmax, description="How the answer is chosen.")
+    calibrated: bool = Field(False, description="Compare quantiles under the policy instead of raw rewards.")
+    rollouts: Annotated[int, Field(ge=0, le=1024)] = Field(
+        100,
+        description="Policy samples behind a calibrated reward; 0 compares the candidates with each other.",
+    )
+    batch: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        None, description="Draw this many at a time; by default all at once, or 4 with `stop_at`."
+    )
+    stop_at: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None, description="Stop drawing once the best (calibrated or raw) reward is at least this."
+    )
+
+    def sequences(self, n: int) -> int:  # noqa: ARG002
+        return self._batch + (self.rollouts if self.calibrated else 0)
+
+    def check(self, models: Models, sampling: Sampling) -> None:
+        models.weights(self.reward)
+        if sampling.n > self.n:
+            raise InvalidRequest(
+                f"{sampling.n} results are asked of {self.n} candidates: raise decoding.n or lower n.", "n"
+            )
+        if self.poisson and sampling.n > 1:
+            raise InvalidRequest("A Poisson number of candidates gives one result: leave n at 1.", "n")
+        if self.calibrated and self.rollouts == 0 and self.stop_at is not None:
+            raise InvalidRequest(
+                "The best candidate's quantile among the candidates is always near 1: stop_at needs rollouts.",
+                "decoding.rollouts",
+            )
+        if isinstance(self.select, Argmin) and self.stop_at is not None:
+            raise InvalidRequest("stop_at waits for a great reward; argmin looks for a small one.", "decoding.stop_at")
+
+    @property
+    def _batch(self) -> int:
+        default = self.n if self.stop_at is None else 4
+        return min(self.batch or default, self.n)
+
+    async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
+        weights = models.weights(self.reward)
+        limit = 1 + rng.draw(poisson_log_pmf(self.n - 1)) if self.poisson else self.n
+        draws = replace(sampling, n=1, stream=False)
+        rollouts = self.rollouts if self.calibrated else 0
+
+        everything = Pool(weights)  # the rollouts, then the candidates: one engine call draws both
+        while len(everything.candidates) < rollouts + limit:
+            size = min(self._batch, rollouts + limit - max(len(everything.candidates), rollouts))
+            first = 0 if everything.candidates else rollouts
+            await everything.draw(prompt, first + size, models, draws, rng)
+            reference, pool = everything.split(rollouts)
+            totals, calibrated = self._totals(pool, reference)
+            enough = len(pool.candidates) >= sampling.n
+            if self.stop_at is not None and enough and max(_finite(totals), default=-INF) >= self.stop_at:
+                break
+
+        selecting = time.perf_counter()
+        chosen, kls = self._choose(totals, sampling.n, limit, rng)
+        # Where a candidate is out, the law also depends on how often that happens, which nobody knows.
+        wants_kl = self.return_kl and all(map(math.isfinite, totals))
+        means = {name: _mean(values) for name, values in pool.rewards.items()}
+        scored = tuple(
+            Scored(
+                candidate,
+                rewards={name: pool.rewards[name][i] for name in weights},
+                total=totals[i],
+                calibrated=None if calibrated is None else {name: calibrated[name][i] for name in weights},
+            )
+            for i, candidate in enumerate(pool.candidates)
+        )
+        results = tuple(
+            Result(
+                scored[i].candidate,
+                rewards=scored[i].rewards,
+                calibrated=scored[i].calibrated,
+                kl=self._kl(kl, scored[i], rank, limit, sampling) if wants_kl else None,
+                draws=len(scored),
+                pool_mean=means,
+            )
+            for rank, (i, kl) in enumerate(zip(chosen, kls, strict=True), 1)
+        )
+        for index, result in enumerate(results):
+            yield Step(result.candidate, index)
+        yield Done(
+            results,
+            cost=Cost(
+                candidates=len(everything.candidates),
+                generated_tokens=sum(len(c.tokens) for c in everything.candidates),
+                scored_tokens=everything.scored_tokens,
+                seconds={
+                    "generate": everything.generate_seconds,
+                    "score": everything.score_seconds,
+                    "select": time.perf_counter() - selecting,
+                },
+            ),
+            candidates=scored,
+            chosen=chosen,
+        )
+
+    def _totals(self, pool: Pool, reference: Pool) -> tuple[list[float], dict[str, list[float]] | None]:
+        """The number each candidate is judged by, and the calibrated rewards behind it."""
+        if not self.calibrated:
+            return weighted_sum(pool.rewards, pool.weights), None
+        calibrated = {
+            name: calibrate(values, reference.rewards[name]) if self.rollouts else leave_one_out(values)
+            for name, values in pool.rewards.items()
+        }
+        return weighted_sum(calibrated, pool.weights), calibrated
+
+    def _choose(self, totals: list[float], n: int, limit: int, rng: Rng) -> tuple[tuple[int, ...], list[float]]:
+        """`n` candidates in order of choice, and `selection_kl` of each choice among `limit` draws.
+
+        Draws that early stopping saved, and those already chosen, count as draws chosen with probability zero.
+        """
+        left = [i for i, total in enumerate(totals) if math.isfinite(total)]
+        if len(left) < n:
+            raise NoUsableReward(
+                f"{len(left)} of {len(totals)} candidates have a finite reward, and {n} results are asked for."
+            )
+        chosen: list[int] = []
+        kls: list[float] = []
+        for _ in range(n):
+            log_weights = self.select.log_weights([totals[i] for i in left])
+            kls.append(selection_kl(normalise(log_weights), limit))
+            chosen.append(left.pop(rng.draw(log_weights)))
+        return tuple(chosen), kls
+
+    def _kl(self, selection: float, scored: Scored, rank: int, limit: int, sampling: Sampling) -> KL:
+        """KL of this result's law to the policy's. See `decoders.weights` for each estimator's claim.
+
+        Order statistics bound argmax and argmin, early stopping included: it flattens the quantile's density.
+        """
+        if not isinstance(self.select, Argmax | Argmin):
+            return KL(selection, "selection_bound")
+        if rank > 1:
+            return KL(ranked_kl(limit, rank), "order_statistic_bound")
+        logprobs = scored.candidate.logprobs
+        if logprobs is not None and sampling.is_policy_law and self.stop_at is None:
+            return KL(atomic_kl(limit, math.fsum(t.logprob for t in logprobs)), "atomic")
+        return KL(best_of_n_kl(limit), "order_statistic_bound")
+
+
+def _finite(values: list[float]) -> list[float]:
+    return [v for v in values if math.isfinite(v)]
+
+
+def _mean(values: list[float]) -> float:
+    finite = _finite(values)
+    return math.fsum(finite) / len(finite) if finite else math.nan

@@ -1,0 +1,33 @@
+"""The calibrated reward [InfAlign: Balashankar et al. 2024]: a reward as its quantile under the policy.
+
+    C(x, y) = P_{z ~ pi}( r(x, y) > r(x, z) ) + 1/2 P( r(x, y) = r(x, z) )
+
+in [0, 1], and uniform under the policy where there are no ties. Estimated from K rollouts of the same prompt.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
+
+def calibrate(rewards: Sequence[float], rollouts: Sequence[float]) -> list[float]:
+    """C of each reward against the rollouts' rewards; NaN stays NaN, and rollouts without a reward do not count."""
+    ranked = sorted(r for r in rollouts if math.isfinite(r))
+    return [_quantile(r, ranked, 0) for r in rewards]
+
+
+def leave_one_out(rewards: Sequence[float]) -> list[float]:
+    """C of each reward against the others: a request's own candidates serve as each other's rollouts."""
+    ranked = sorted(r for r in rewards if math.isfinite(r))
+    return [_quantile(r, ranked, 1) for r in rewards]
+
+
+def _quantile(reward: float, ranked: Sequence[float], own: int) -> float:
+    if not math.isfinite(reward):
+        return math.nan
+    others = len(ranked) - own
+    if others == 0:  # nothing to compare with: the prior mean
+        return 0.5
+    below = bisect_left(ranked, reward)
+    tied = bisect_right(ranked, reward) - below - own
+    return (below + tied / 2) / others

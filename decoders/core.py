@@ -1,0 +1,229 @@
+"""What a strategy may see: the frozen policy, the rewards, the randomness; and the events it emits.
+
+Everything here is a value or a protocol, so that a strategy runs unchanged on an exact toy, where its law is
+enumerated, and on vLLM, where it is served.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from decoders.errors import InvalidRequest, UnknownReward
+
+Tokens = tuple[int, ...]
+Finish = Literal["stop", "length"]
+RewardSpec = str | Mapping[str, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the policy continues: token ids of its own vocabulary and the text they stand for.
+
+    `messages` is the chat that was rendered, for a reward model with a chat template of its own.
+    """
+
+    tokens: Tokens
+    text: str
+    messages: tuple[Mapping[str, str], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One token that could have stood at a position, with its log-probability in nats."""
+
+    token: int
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob(Alternative):
+    """The token that does stand there, and the most likely ones beside it."""
+
+    top: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A completion, or a piece of one while `finish` is None.
+
+    `tokens` is all that was drawn, end-of-sequence included; `text` is what the client sees, cut before a stop
+    string. `trimmed` says that the two differ by such a cut. `logprobs` is one entry per token, when asked for.
+    """
+
+    tokens: Tokens
+    text: str
+    finish: Finish | None = None
+    stop: str | int | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+    trimmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A constraint on the text: a JSON schema, any JSON object, or a regular expression."""
+
+    kind: Literal["json", "json_object", "regex"]
+    value: str | Mapping[str, Any] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the policy is sampled. A strategy reads `n`, `max_tokens` and `stream`; the rest is the policy's."""
+
+    n: int = 1
+    max_tokens: int = 16
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop: bool = False
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    grammar: Grammar | None = None
+    stream: bool = False
+    """Pieces are wanted as they are made."""
+
+    @property
+    def is_policy_law(self) -> bool:
+        """Whether tokens are drawn from the model's own next-token law, so that its log-probabilities are ours."""
+        return (
+            self.temperature == 1.0
+            and self.top_p == 1.0
+            and self.top_k <= 0
+            and self.min_p == 0.0
+            and self.presence_penalty == self.frequency_penalty == 0.0
+            and self.repetition_penalty == 1.0
+            and not self.logit_bias
+            and self.min_tokens == 0
+            and self.grammar is None
+        )
+
+
+class Rng(Protocol):
+    """All the randomness of one request."""
+
+    def draw(self, log_weights: Sequence[float]) -> int:
+        """An index with probability proportional to exp(log_weights[i]); at least one weight is positive."""
+
+    def seed(self) -> int | None:
+        """A seed for one engine call, or None where the request is not to be reproducible."""
+
+
+class Policy(Protocol):
+    """The frozen language model."""
+
+    name: str
+
+    def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        """Draw `n` completions together; yield (index, completion) as each one finishes.
+
+        With `pieces`, yield (index, piece) as they are made instead; the last piece of each has its `finish`.
+        Closing the generator stops the work. `sampling.n` is not read: `n` is.
+        """
+
+
+class Reward(Protocol):
+    """A frozen judge of completions: greater is better, in the judge's own units."""
+
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+        """One reward per completion; not finite where the judge has none. Raises `RewardFailed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What is loaded: one policy and named rewards."""
+
+    policy: Policy
+    rewards: Mapping[str, Reward] = field(default_factory=dict)
+
+    def weights(self, spec: RewardSpec) -> dict[str, float]:
+        """The rewards a request means, with their weights. No name means `default`, or else the only one."""
+        if spec is None:
+            if "default" in self.rewards:
+                return {"default": 1.0}
+            if len(self.rewards) == 1:
+                return dict.fromkeys(self.rewards, 1.0)
+            loaded = ", ".join(sorted(self.rewards)) or "none"
+            raise InvalidRequest(f"Name a reward: none is called 'default'. Loaded: {loaded}.", "decoding.reward")
+        weights = {spec: 1.0} if isinstance(spec, str) else dict(spec)
+        for name in weights:
+            if name not in self.rewards:
+                raise UnknownReward(name, self.rewards)
+        return weights
+
+
+@dataclass(frozen=True, slots=True)
+class KL:
+    """Divergence of the result's law from the policy's, in nats, and how the figure was come by."""
+
+    nats: float
+    estimator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A completion with its rewards by name, and their weighted sum."""
+
+    candidate: Candidate
+    rewards: Mapping[str, float]
+    total: float
+    calibrated: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One answer, and what is known of it."""
+
+    candidate: Candidate
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    calibrated: Mapping[str, float] | None = None
+    kl: KL | None = None
+    draws: int | None = None
+    pool_mean: Mapping[str, float] | None = None
+    """Mean of each reward over the candidates that this result was chosen from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a run spent. `seconds` by phase adds up to the run's wall time: scoring that overlapped generation
+    is inside `generate`, and `score` is the wait after the last candidate."""
+
+    candidates: int = 0
+    generated_tokens: int = 0
+    scored_tokens: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Tokens of result `index` that are final: they can be sent to the client."""
+
+    piece: Candidate
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of a run: a result per choice, in order, and the candidates they were chosen from."""
+
+    results: tuple[Result, ...]
+    cost: Cost
+    candidates: tuple[Scored, ...] = ()
+    chosen: tuple[int, ...] = ()
+
+
+Event = Step | Done
+Run = AsyncGenerator[Event]

@@ -1,0 +1,51 @@
+"""What can go wrong in a request, as types. HTTP status codes live elsewhere, in one file of the server.
+
+DecantError
+├── InvalidRequest      the caller's mistake; names the field
+│   └── UnknownReward   a reward that is not loaded; lists those that are
+├── RewardFailed        a reward raised, timed out, or gave nothing usable
+│   ├── RewardTimeout
+│   └── NoUsableReward  too few candidates have a finite reward to choose from
+└── EngineFailed        the engine lost this request
+    └── EngineDead      the engine lost every request, and will not come back by itself
+"""
+
+from collections.abc import Iterable
+
+
+class DecantError(Exception):
+    """The root: everything Decant raises on purpose."""
+
+
+class InvalidRequest(DecantError):
+    """The request can not be honoured as it stands; `field` is the dotted name of what to change."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownReward(InvalidRequest):
+    def __init__(self, name: str, loaded: Iterable[str]) -> None:
+        known = ", ".join(sorted(loaded)) or "none"
+        super().__init__(f"The reward '{name}' is not loaded. Loaded rewards: {known}.", "decoding.reward")
+
+
+class RewardFailed(DecantError):
+    """A reward model gave no answer; the message says which one and why."""
+
+
+class RewardTimeout(RewardFailed):
+    """A reward model gave no answer in time."""
+
+
+class NoUsableReward(RewardFailed):
+    """Too few candidates have a finite reward."""
+
+
+class EngineFailed(DecantError):
+    """The engine failed this request; others go on."""
+
+
+class EngineDead(EngineFailed):
+    """The engine is gone; the server must be restarted."""

@@ -1,0 +1,30 @@
+"""Randomness of one request, from one seed."""
+
+import random
+from collections.abc import Sequence
+
+from decoders.weights import normalise
+
+SEED_BITS = 62  # an engine adds the index of a sample to its seed, and must not overflow 64 bits
+
+
+class SeededRng:
+    """The randomness of a served request: reproducible when the request brings a seed.
+
+    The first engine call gets the request's own seed, so that a plain sample is the one the engine alone
+    would give for that seed; later calls get seeds derived from it.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._random = random.Random(seed)
+        self._seeded = seed is not None
+        self._first = seed
+
+    def draw(self, log_weights: Sequence[float]) -> int:
+        return self._random.choices(range(len(log_weights)), normalise(log_weights))[0]
+
+    def seed(self) -> int | None:
+        if not self._seeded:
+            return None
+        first, self._first = self._first, None
+        return self._random.getrandbits(SEED_BITS) if first is None else first

@@ -1,0 +1,77 @@
+"""Plain sampling.
+
+y ~ pi(. | x)
+"""
+
+import asyncio
+import time
+from typing import Literal
+
+from decoders.base import Decoder
+from decoders.core import KL, Candidate, Cost, Done, Models, Prompt, Result, Rng, Run, Sampling, Step
+
+
+class Sample(Decoder, frozen=True, extra="forbid"):
+    """One draw from the policy per result.
+
+    Law: pi after the request's own temperature, top-p and top-k; KL 0 to that law. Streams token by token. A
+    `reward` is scored and reported, and changes nothing else.
+    """
+
+    strategy: Literal["sample"] = "sample"
+
+    def sequences(self, n: int) -> int:
+        return n
+
+    def check(self, models: Models, sampling: Sampling) -> None:  # noqa: ARG002
+        if self.reward is not None:
+            models.weights(self.reward)
+
+    async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
+        started = time.perf_counter()
+        parts: list[list[Candidate]] = [[] for _ in range(sampling.n)]
+        samples = models.policy.sample(prompt, sampling.n, sampling, rng, pieces=sampling.stream)
+        try:
+            async for index, piece in samples:
+                parts[index].append(piece)
+                yield Step(piece, index)
+        finally:
+            await samples.aclose()
+        candidates = [join(p) for p in parts]
+        drawn = time.perf_counter()
+        weights = {} if self.reward is None else models.weights(self.reward)
+        scores = await asyncio.gather(*(models.rewards[name].score(prompt, candidates) for name in weights))
+        tokens = sum(len(c.tokens) for c in candidates)
+        scored_tokens = (tokens + len(prompt.tokens) * len(candidates)) * len(weights)
+        yield Done(
+            results=tuple(
+                Result(
+                    c,
+                    rewards={name: values[i] for name, values in zip(weights, scores, strict=True)},
+                    kl=KL(0.0, "exact") if self.return_kl else None,
+                )
+                for i, c in enumerate(candidates)
+            ),
+            cost=Cost(
+                candidates=len(candidates),
+                generated_tokens=tokens,
+                scored_tokens=scored_tokens,
+                seconds={"generate": drawn - started, "score": time.perf_counter() - drawn},
+            ),
+        )
+
+
+def join(pieces: list[Candidate]) -> Candidate:
+    """The completion that pieces make up."""
+    if len(pieces) == 1:
+        return pieces[0]
+    last = pieces[-1]
+    return Candidate(
+        tokens=tuple(t for p in pieces for t in p.tokens),
+        text="".join(p.text for p in pieces),
+        finish=last.finish,
+        stop=last.stop,
+        logprobs=None if last.logprobs is None else tuple(t for p in pieces for t in p.logprobs or ()),
+        prompt_logprobs=pieces[0].prompt_logprobs,
+        trimmed=last.trimmed,
+    )

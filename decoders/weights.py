@@ -1,0 +1,99 @@
+"""Log-weights, order statistics and divergences: the arithmetic under every strategy. Logs are natural."""
+
+import math
+from collections.abc import Sequence
+
+INF = math.inf
+
+
+def logsumexp(values: Sequence[float]) -> float:
+    """log sum_i exp(values[i]); -inf for nothing."""
+    top = max(values, default=-INF)
+    if top == -INF:
+        return -INF
+    return top + math.log(math.fsum(math.exp(v - top) for v in values))
+
+
+def normalise(log_weights: Sequence[float]) -> list[float]:
+    """Probabilities proportional to exp(log_weights)."""
+    z = logsumexp(log_weights)
+    return [math.exp(v - z) for v in log_weights]
+
+
+def pessimistic_root(rewards: Sequence[float], beta: float) -> float:
+    """The lam with mean_i relu((r_i - lam) / beta) = 1 [Huang et al. 2025, Inference-Time Pessimism].
+
+    The mean is piecewise linear and falling in lam: with the k best rewards above it, lam is
+    (r_1 + ... + r_k - n beta) / k, and the right k is the first whose lam is at least the next reward.
+    """
+    ranked = sorted(rewards, reverse=True)
+    above = 0.0
+    lam = -INF
+    for k, reward in enumerate(ranked, 1):
+        above += reward
+        lam = (above - len(ranked) * beta) / k
+        if k == len(ranked) or lam >= ranked[k]:
+            break
+    return lam
+
+
+def poisson_log_pmf(mean: float, tail: float = 1e-12) -> list[float]:
+    """log P(k) of a Poisson law for k = 0, 1, ... up to where less than `tail` of its mass is left."""
+    if mean == 0:
+        return [0.0]
+    pmf = [-mean]
+    left = -math.expm1(-mean)
+    while left > tail:
+        pmf.append(pmf[-1] + math.log(mean) - math.log(len(pmf)))
+        left -= math.exp(pmf[-1])
+    return pmf
+
+
+def best_of_n_kl(n: int) -> float:
+    """KL(best of n || policy) <= log n - (n-1)/n, an equality for a continuous reward [Beirami et al. 2024]."""
+    return math.log(n) - (n - 1) / n
+
+
+def ranked_kl(n: int, rank: int) -> float:
+    """KL(the rank-th best of n || policy) for a continuous reward, an upper bound for any other.
+
+    The quantile of the rank-th best of n is Beta(n - rank + 1, rank), and KL to uniform is minus its entropy.
+    """
+    a, b = n - rank + 1, rank
+    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(n + 1)
+
+    def psi(k: int) -> float:  # digamma without Euler's constant, which cancels
+        return math.fsum(1 / i for i in range(1, k))
+
+    return max(0.0, -log_beta + (a - 1) * psi(a) + (b - 1) * psi(b) - (n - 1) * psi(n + 1))
+
+
+def atomic_kl(n: int, logprob: float) -> float:
+    """The estimator of KL(best of n || policy) that knows about atoms [Beirami et al. 2024].
+
+    `logprob` is log pi(selected | x). Exact in mean when the best outcome is an atom and the rest continuous;
+    never above `best_of_n_kl` by more than rounding.
+    """
+    if logprob >= 0.0:
+        return 0.0
+    e = math.exp(logprob)
+    log_miss = math.log1p(-e)
+    miss = math.exp(n * log_miss)  # P(the selected outcome is in none of n draws)
+    hit = -math.expm1(n * log_miss)
+    if hit == 0.0:
+        return best_of_n_kl(n)
+    return miss * (math.log(n) + (n - 1) * log_miss - (n - 1) / n) + hit * (math.log(hit) - logprob)
+
+
+def selection_kl(probabilities: Sequence[float], n: int) -> float:
+    """sum_i p_i log(n p_i) for a choice among n policy samples with probabilities p.
+
+    In mean it bounds KL(chosen || policy): the samples and the index together are this far from policy samples
+    and a uniform index, under which the chosen sample is a policy sample; forgetting the rest can only lose.
+    """
+    return math.fsum(p * math.log(n * p) for p in probabilities if p > 0)
+
+
+def win_rate_bound(n: int) -> float:
+    """P(best of n beats one policy sample) <= n/(n+1), an equality for a continuous reward."""
+    return n / (n + 1)

@@ -1,0 +1,1 @@
+"""The service: the strategies behind the OpenAI API, on vLLM."""

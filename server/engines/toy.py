@@ -1,0 +1,159 @@
+"""An exact toy: a tabular language model whose every law can be written down, and rewards to go with it.
+
+Four words and an end; the next word depends on the length and the sum of what stands before it, and a completion
+has at most four tokens. Small enough to enumerate, so the tests know each strategy's law to the last digit; served
+by `decant serve --toy`, so that the API can be tried without an engine.
+"""
+
+import math
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, fields
+
+from decoders.core import Alternative, Candidate, Prompt, Rng, Sampling, TokenLogprob, Tokens
+from decoders.errors import InvalidRequest
+from decoders.weights import logsumexp
+
+EOS = 0
+WORDS = ("", " good", " bad", " plain", " odd")
+MAX_TOKENS = 4
+
+_SUPPORTED = frozenset(
+    {"n", "max_tokens", "temperature", "top_k", "logprobs", "stream", "skip_special_tokens", "logit_bias"}
+)
+_DEFAULTS = Sampling()
+
+
+@dataclass(frozen=True)
+class ToyPolicy:
+    """The tabular policy. `vocabulary` words (the first ends) and `longest` tokens; smaller ones enumerate faster."""
+
+    vocabulary: int = len(WORDS)
+    longest: int = MAX_TOKENS
+    name: str = "toy"
+
+    def logprobs(self, prompt: Tokens, prefix: Tokens) -> list[float]:
+        """log pi(v | prompt, prefix) for every token v."""
+        if len(prefix) + 1 >= self.longest:
+            return [0.0 if v == EOS else -math.inf for v in range(self.vocabulary)]
+        k = sum(prompt) + sum(prefix) + len(prefix)
+        weights = [1.0 + k % 2] + [1.0 + (k * v + v) % 3 for v in range(1, self.vocabulary)]
+        z = math.log(sum(weights))
+        return [math.log(w) - z for w in weights]
+
+    def law(self, prompt: Tokens, prefix: Tokens, sampling: Sampling) -> list[float]:
+        """log-probabilities after the request's bias, temperature and top-k."""
+        logits = [v + sampling.logit_bias.get(t, 0.0) for t, v in enumerate(self.logprobs(prompt, prefix))]
+        if sampling.temperature == 0:
+            best = logits.index(max(logits))
+            return [0.0 if v == best else -math.inf for v in range(self.vocabulary)]
+        logits = [v / sampling.temperature for v in logits]
+        if sampling.top_k > 0:
+            kept = sorted(range(self.vocabulary), key=lambda v: -logits[v])[: sampling.top_k]
+            logits = [x if v in kept else -math.inf for v, x in enumerate(logits)]
+        z = logsumexp(logits)
+        return [x - z for x in logits]
+
+    async def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        for i in range(n):
+            drawn: list[Candidate] = []
+            tokens: Tokens = ()
+            while not drawn or drawn[-1].finish is None:
+                token = rng.draw(self.law(prompt.tokens, tokens, sampling))
+                logprob = self._logprob(prompt.tokens, tokens, token, sampling.logprobs)
+                tokens = (*tokens, token)
+                stopped = token == EOS
+                full = len(tokens) == sampling.max_tokens
+                drawn.append(
+                    Candidate(
+                        (token,),
+                        WORDS[token],
+                        "stop" if stopped else "length" if full else None,
+                        logprobs=logprob,
+                    )
+                )
+                if pieces:
+                    yield i, drawn[-1]
+            if not pieces:
+                logprobs = None if sampling.logprobs is None else tuple(t for d in drawn for t in d.logprobs or ())
+                yield (
+                    i,
+                    Candidate(tokens, "".join(d.text for d in drawn), drawn[-1].finish, logprobs=logprobs),
+                )
+
+    def _logprob(self, prompt: Tokens, prefix: Tokens, token: int, top: int | None) -> tuple[TokenLogprob, ...] | None:
+        if top is None:
+            return None
+        logprobs = self.logprobs(prompt, prefix)
+        best = sorted(range(self.vocabulary), key=lambda v: -logprobs[v])[:top]
+        return (
+            TokenLogprob(
+                token,
+                WORDS[token],
+                logprobs[token],
+                tuple(Alternative(v, WORDS[v], logprobs[v]) for v in best if logprobs[v] > -math.inf),
+            ),
+        )
+
+    def completions(self, prompt: Tokens = (), max_tokens: int | None = None) -> dict[Tokens, float]:
+        """Every completion with its probability."""
+        done: dict[Tokens, float] = {}
+        open_: list[tuple[Tokens, float]] = [((), 0.0)]
+        while open_:
+            prefix, logp = open_.pop()
+            if prefix and (prefix[-1] == EOS or len(prefix) == max_tokens):
+                done[prefix] = math.exp(logp)
+                continue
+            for v, lp in enumerate(self.logprobs(prompt, prefix)):
+                if lp > -math.inf:
+                    open_.append(((*prefix, v), logp + lp))
+        return done
+
+
+@dataclass(frozen=True)
+class ToyReward:
+    """A linear reward: the sum of each word's worth. Equal sums tie, as real rewards may."""
+
+    worth: Sequence[float] = (0.0, 1.0, -1.0, 0.25, 0.25)
+
+    def of(self, tokens: Tokens) -> float:
+        return math.fsum(self.worth[t] for t in tokens)
+
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002
+        return [self.of(c.tokens) for c in completions]
+
+
+@dataclass(frozen=True)
+class ToyBrevity:
+    """Minus the number of words: a second objective, at odds with the first."""
+
+    per_word: float = field(default=1.0)
+
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002
+        return [-self.per_word * sum(t != EOS for t in c.tokens) for c in completions]
+
+
+class ToyText:
+    """Text for the toy: its own words, and any other word as the one its letters add up to."""
+
+    max_model_len = 64
+    vocab_size = len(WORDS)
+
+    async def encode(self, text: str) -> Prompt:
+        known = {w.strip(): t for t, w in enumerate(WORDS)}
+        tokens = [known.get(w, 1 + sum(map(ord, w)) % (len(WORDS) - 1)) for w in text.split()]
+        return Prompt(tuple(tokens), text)
+
+    async def chat(self, messages: Sequence[dict[str, str]]) -> Prompt:
+        prompt = await self.encode("\n".join(m["content"] for m in messages))
+        return Prompt(prompt.tokens, prompt.text, tuple(messages))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(WORDS[t] for t in tokens)
+
+    def check(self, sampling: Sampling) -> None:
+        """Refuse what a table can not do."""
+        for f in fields(Sampling):
+            if f.name not in _SUPPORTED and getattr(sampling, f.name) != getattr(_DEFAULTS, f.name):
+                raise InvalidRequest(f"The toy policy does not support '{f.name}'.", f.name)

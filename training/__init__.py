@@ -1,0 +1,1 @@
+"""Training of what Decant serves beside a frozen policy: reward models and, later, guides."""
