@@ -19,7 +19,9 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
 
     reward: RewardNames = None
     return_candidates: bool = Field(False, description="Add every candidate, with its rewards, to the response.")
-    return_kl: bool = Field(False, description="Add the divergence from the policy, in nats, to each result.")
+    return_kl: bool = Field(
+        False, description="Add the divergence from the policy, in nats, to each result, as well as it can be known."
+    )
 
     @abstractmethod
     def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:

@@ -18,7 +18,7 @@ from decoders.core import KL, Cost, Done, Models, Prompt, Result, Rng, Run, Samp
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.pool import Pool, weighted_sum
 from decoders.select import Argmax, Argmin, Select
-from decoders.weights import INF, atomic_kl, best_of_n_kl, normalise, poisson_log_pmf, ranked_kl, selection_kl
+from decoders.weights import atomic_kl, best_of_n_kl, normalise, poisson_log_pmf, ranked_kl, selection_kl
 
 
 class BestOfN(Decoder, frozen=True, extra="forbid"):
@@ -32,8 +32,8 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
     argmin is the same law of -r. softmax is self-normalised importance resampling, which only tends to
     pi exp(r/beta) / Z as N grows; pessimistic is the law of Huang et al. 2025. Poisson mixes P_N over N (its tail
     beyond 1e-12 is cut). With `stop_at` the law is between P_batch and P_N, and no longer P_N: a reward already
-    good enough ends the search. With `calibrated`, r is replaced by its estimated quantile under pi, a rising
-    function of r, so one reward's argmax is unchanged and several become comparable.
+    good enough ends the search. With `calibrated`, r is replaced by its estimated quantile under pi, which makes
+    several comparable; it never falls as r rises, but rewards with no rollout between them tie.
 
     A candidate whose reward is not finite is out. With n results, each further one is chosen by the same rule
     from the candidates that are left.
@@ -82,7 +82,9 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         weights = models.weights(self.reward)
         limit = 1 + rng.draw(poisson_log_pmf(self.n - 1)) if self.poisson else self.n
-        draws = replace(sampling, n=1, stream=False)
+        # With the log-probability of what was drawn, KL is better known.
+        logprobs = 0 if self.return_kl and sampling.logprobs is None else sampling.logprobs
+        draws = replace(sampling, n=1, stream=False, logprobs=logprobs)
         rollouts = self.rollouts if self.calibrated else 0
 
         everything = Pool(weights)  # the rollouts, then the candidates: one engine call draws both
@@ -92,14 +94,15 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
             await everything.draw(prompt, first + size, models, draws, rng)
             reference, pool = everything.split(rollouts)
             totals, calibrated = self._totals(pool, reference)
-            enough = len(pool.candidates) >= sampling.n
-            if self.stop_at is not None and enough and max(_finite(totals), default=-INF) >= self.stop_at:
+            usable = _finite(totals)
+            enough = len(usable) >= sampling.n
+            if self.stop_at is not None and enough and max(usable) >= self.stop_at:
                 break
 
         selecting = time.perf_counter()
         chosen, kls = self._choose(totals, sampling.n, limit, rng)
         # Where a candidate is out, the law also depends on how often that happens, which nobody knows.
-        wants_kl = self.return_kl and all(map(math.isfinite, totals))
+        known = all(map(math.isfinite, totals))
         means = {name: _mean(values) for name, values in pool.rewards.items()}
         scored = tuple(
             Scored(
@@ -115,7 +118,7 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
                 scored[i].candidate,
                 rewards=scored[i].rewards,
                 calibrated=scored[i].calibrated,
-                kl=self._kl(kl, scored[i], rank, limit, sampling) if wants_kl else None,
+                kl=self._kl(kl, scored[i], rank, limit, sampling) if known else None,
                 draws=len(scored),
                 pool_mean=means,
             )
@@ -170,9 +173,12 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
     def _kl(self, selection: float, scored: Scored, rank: int, limit: int, sampling: Sampling) -> KL:
         """KL of this result's law to the policy's. See `decoders.weights` for each estimator's claim.
 
-        Order statistics bound argmax and argmin, early stopping included: it flattens the quantile's density.
+        Order statistics bound argmax and argmin. For the first result they bound any choice among `limit` draws, early
+        stopping included; for a further one only a choice among all of them, by an order that they do not set.
         """
-        if not isinstance(self.select, Argmax | Argmin):
+        relative = self.calibrated and self.rollouts == 0 and len(scored.rewards) > 1
+        ordered = isinstance(self.select, Argmax | Argmin)
+        if not ordered or (rank > 1 and (relative or self.stop_at is not None)):
             return KL(selection, "selection_bound")
         if rank > 1:
             return KL(ranked_kl(limit, rank), "order_statistic_bound")

@@ -123,7 +123,8 @@ class Rng(Protocol):
 class Policy(Protocol):
     """The frozen language model."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False

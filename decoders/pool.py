@@ -46,7 +46,7 @@ class Pool:
                     await samples.aclose()
                 finished = time.perf_counter()
         except BaseExceptionGroup as group:  # one cause is enough, and callers know it by its type
-            raise _first(group) from None
+            raise first_cause(group) from None
         self.generate_seconds += finished - started
         self.score_seconds += time.perf_counter() - finished
         for i in sorted(drawn):
@@ -70,7 +70,8 @@ def weighted_sum(rewards: Mapping[str, Sequence[float]], weights: Mapping[str, f
     return [math.fsum(row) if all(map(math.isfinite, row)) else math.nan for row in zip(*columns, strict=True)]
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group of concurrent ones."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

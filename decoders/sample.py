@@ -9,6 +9,7 @@ from typing import Literal
 
 from decoders.base import Decoder
 from decoders.core import KL, Candidate, Cost, Done, Models, Prompt, Result, Rng, Run, Sampling, Step
+from decoders.pool import first_cause
 
 
 class Sample(Decoder, frozen=True, extra="forbid"):
@@ -40,7 +41,12 @@ class Sample(Decoder, frozen=True, extra="forbid"):
         candidates = [join(p) for p in parts]
         drawn = time.perf_counter()
         weights = {} if self.reward is None else models.weights(self.reward)
-        scores = await asyncio.gather(*(models.rewards[name].score(prompt, candidates) for name in weights))
+        try:
+            async with asyncio.TaskGroup() as scoring:
+                tasks = [scoring.create_task(models.rewards[name].score(prompt, candidates)) for name in weights]
+        except BaseExceptionGroup as group:  # the first to fail has stopped the others
+            raise first_cause(group) from None
+        scores = [task.result() for task in tasks]
         tokens = sum(len(c.tokens) for c in candidates)
         scored_tokens = (tokens + len(prompt.tokens) * len(candidates)) * len(weights)
         yield Done(
@@ -48,7 +54,7 @@ class Sample(Decoder, frozen=True, extra="forbid"):
                 Result(
                     c,
                     rewards={name: values[i] for name, values in zip(weights, scores, strict=True)},
-                    kl=KL(0.0, "exact") if self.return_kl else None,
+                    kl=KL(0.0, "exact"),
                 )
                 for i, c in enumerate(candidates)
             ),

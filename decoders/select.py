@@ -46,7 +46,8 @@ class Softmax(BaseModel, frozen=True, extra="forbid"):
     beta: Beta = 1.0
 
     def log_weights(self, rewards: Sequence[float]) -> list[float]:
-        return [r / self.beta for r in rewards]
+        best = max(rewards)  # differences first: a small beta must not overflow
+        return [(r - best) / self.beta for r in rewards]
 
 
 class Pessimistic(BaseModel, frozen=True, extra="forbid"):
@@ -56,8 +57,10 @@ class Pessimistic(BaseModel, frozen=True, extra="forbid"):
     beta: Beta = 1.0
 
     def log_weights(self, rewards: Sequence[float]) -> list[float]:
-        lam = pessimistic_root(rewards, self.beta)
-        return [math.log((r - lam) / self.beta) if r > lam else -INF for r in rewards]
+        best = max(rewards)  # differences first: a beta below the rewards' last digit must not vanish
+        gaps = [r - best for r in rewards]
+        lam = pessimistic_root(gaps, self.beta)
+        return [math.log((gap - lam) / self.beta) if gap > lam else -INF for gap in gaps]
 
 
 Select = Annotated[Argmax | Argmin | Softmax | Pessimistic, Field(discriminator="by")]

@@ -71,13 +71,13 @@ def ranked_kl(n: int, rank: int) -> float:
 def atomic_kl(n: int, logprob: float) -> float:
     """The estimator of KL(best of n || policy) that knows about atoms [Beirami et al. 2024].
 
-    `logprob` is log pi(selected | x). Exact in mean when the best outcome is an atom and the rest continuous;
-    never above `best_of_n_kl` by more than rounding.
+    `logprob` is log pi(selected | x). Exact when that is the best outcome, an atom, and the rest is continuous: in
+    mean, then, a little above. Never above `best_of_n_kl` by more than rounding.
     """
     if logprob >= 0.0:
         return 0.0
-    e = math.exp(logprob)
-    log_miss = math.log1p(-e)
+    # log(1 - e), from the end that keeps its digits
+    log_miss = math.log1p(-math.exp(logprob)) if logprob < -1.0 else math.log(-math.expm1(logprob))
     miss = math.exp(n * log_miss)  # P(the selected outcome is in none of n draws)
     hit = -math.expm1(n * log_miss)
     if hit == 0.0:

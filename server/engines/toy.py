@@ -149,6 +149,10 @@ class ToyText:
         prompt = await self.encode("\n".join(m["content"] for m in messages))
         return Prompt(prompt.tokens, prompt.text, tuple(messages))
 
+    async def completion(self, text: str, *, ended: bool) -> Candidate:
+        tokens = (await self.encode(text)).tokens
+        return Candidate((*tokens, EOS) if ended else tokens, text, "stop" if ended else "length")
+
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join(WORDS[t] for t in tokens)
 

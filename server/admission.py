@@ -1,0 +1,77 @@
+"""Who may work now, who waits, and who is turned away."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from server.errors import Overloaded
+
+
+class Admission:
+    """Places for `max_sequences` sequences, first come first served, and a queue of `max_queue` requests.
+
+    A request wider than all places takes them all: the engine then queues the rest of its sequences itself.
+    """
+
+    def __init__(self, max_sequences: int, max_queue: int) -> None:
+        self._capacity = max_sequences
+        self._free = max_sequences
+        self._max_queue = max_queue
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._seconds = 1.0  # how long a request holds its place, smoothed
+        self.draining = False
+
+    @property
+    def idle(self) -> bool:
+        return self._free == self._capacity and not self._waiting
+
+    @property
+    def queued(self) -> int:
+        return len(self._waiting)
+
+    @asynccontextmanager
+    async def place(self, sequences: int) -> AsyncIterator[None]:
+        """Hold places for `sequences`, waiting for them if need be. Raises `Overloaded`."""
+        width = min(sequences, self._capacity)
+        if self.draining:
+            raise Overloaded("The server is shutting down. Try another one, or later.", "draining", 5)
+        if self._waiting or width > self._free:
+            if len(self._waiting) >= self._max_queue:
+                message = f"All places are taken, and {len(self._waiting)} requests wait already. Try again later."
+                raise Overloaded(message, "queue_full", self._retry_after())
+            await self._wait(width)
+        else:
+            self._free -= width
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
+            self._release(width)
+
+    async def _wait(self, width: int) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (width, turn)
+        self._waiting.append(entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # the turn came just as the client left
+                self._release(width)
+            else:
+                self._waiting.remove(entry)
+                self._release(0)  # those behind may fit now
+            raise
+
+    def _release(self, width: int) -> None:
+        self._free += width
+        while self._waiting and self._waiting[0][0] <= self._free:
+            next_width, turn = self._waiting.popleft()
+            self._free -= next_width
+            turn.set_result(None)
+
+    def _retry_after(self) -> int:
+        """Seconds until the queue has probably moved: as if it emptied one request a place-time."""
+        return max(1, min(60, round(self._seconds)))

@@ -1,0 +1,33 @@
+"""The app: a factory that takes what is loaded as an argument, and holds no globals."""
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from server import auth
+from server.engines.build import Loaded
+from server.routes import generate, models, operations, rewards
+from server.service import Service
+from server.settings import ServerSettings
+
+
+def create_app(loaded: Loaded, settings: ServerSettings | None = None) -> FastAPI:
+    """The HTTP API over loaded models. Raises `SettingsError` for a key file that cannot be used."""
+    settings = settings or ServerSettings()
+    service = Service(loaded, settings)
+    app = FastAPI(title="Decant", description="Inference-time alignment over the OpenAI API.", redirect_slashes=False)
+    app.state.service = service
+    for route in (generate, rewards, models, operations):
+        app.include_router(route.router(service))
+    app.add_exception_handler(HTTPException, _http_error)
+    if settings.api_keys_file is not None:
+        app.add_middleware(auth.KeyGate, digests=auth.read(settings.api_keys_file), refused=service.metrics.refused)
+    return app
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own errors (no such path, wrong method) in OpenAI's shape."""
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}."
+    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+    return JSONResponse(body, error.status_code, error.headers)

@@ -1,0 +1,94 @@
+"""From settings to everything loaded: the policy, its text, the rewards."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from decoders.core import Models, Reward
+from server.engines.batcher import Batcher
+from server.engines.function import scorer
+from server.engines.guard import Guarded
+from server.engines.remote import RemoteReward
+from server.engines.text import ModelText, Text
+from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward, ToyText
+from server.settings import AnyReward, FunctionReward, HttpReward, Settings
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+Report = Callable[[str], None]
+
+
+@dataclass
+class Loaded:
+    """The models a server serves, and what keeps them alive."""
+
+    models: Models
+    text: Text
+    kinds: dict[str, str] = field(default_factory=dict)  # of each reward
+    engines: "dict[str, AsyncLLM]" = field(default_factory=dict)
+    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    def up(self) -> dict[str, bool]:
+        """Whether each engine lives."""
+        return {name: not engine.errored for name, engine in self.engines.items()}
+
+    async def aclose(self) -> None:
+        for close in self.closers:
+            await close()
+        _shutdown(self.engines)
+
+
+def toy() -> Loaded:
+    """The exact toy with two rewards: no engine, no weights."""
+    rewards: dict[str, Reward] = {"default": ToyReward(), "brevity": ToyBrevity()}
+    return Loaded(Models(ToyPolicy(), rewards), ToyText(), dict.fromkeys(rewards, "toy"))
+
+
+def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
+    """Start the engines and load the rewards; blocks meanwhile. Raises `SettingsError`."""
+    from server.engines import vllm as seam  # seconds of imports, which the toy does without
+    from server.engines.policy import VllmPolicy
+
+    engines: dict[str, AsyncLLM] = {}
+    closers: list[Callable[[], Awaitable[None]]] = []
+    rewards: dict[str, Reward] = {}
+    try:
+        report(f"policy: {settings.policy.model}")
+        engines["policy"] = seam.start(settings.policy.model, settings.policy.engine, stats=True)
+        text = seam.model_text(engines["policy"])
+        for name, spec in settings.rewards.items():
+            report(f"reward '{name}' ({spec.kind})")
+            rewards[name] = Guarded(name, _reward(name, spec, text, engines, closers), spec.timeout_s)
+    except BaseException:
+        _shutdown(engines)
+        raise
+    policy = VllmPolicy(engines["policy"], settings.policy.served_name)
+    kinds: dict[str, str] = {name: spec.kind for name, spec in settings.rewards.items()}
+    return Loaded(Models(policy, rewards), text, kinds, engines, closers)
+
+
+def _reward(
+    name: str,
+    spec: AnyReward,
+    policy: ModelText,
+    engines: "dict[str, AsyncLLM]",
+    closers: list[Callable[[], Awaitable[None]]],
+) -> Reward:
+    if isinstance(spec, FunctionReward):
+        return Batcher(scorer(spec.load()), spec.max_batch, spec.timeout_s)
+    if isinstance(spec, HttpReward):
+        remote = RemoteReward(spec)
+        closers.append(remote.aclose)
+        return Batcher(remote.score, spec.max_batch, spec.timeout_s)
+    from server.engines import vllm as seam
+    from server.engines.reward import VllmReward
+
+    engine = seam.start(spec.model, spec.engine, stats=False, runner="pooling")
+    engines[name] = engine
+    return VllmReward(engine, spec, seam.model_text(engine), policy)
+
+
+def _shutdown(engines: "dict[str, AsyncLLM]") -> None:
+    for engine in engines.values():
+        engine.shutdown(timeout=1)

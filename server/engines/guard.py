@@ -1,0 +1,35 @@
+"""One way for every reward to fail: typed, named, and in time."""
+
+import asyncio
+from collections.abc import Sequence
+
+from decoders.core import Candidate, Prompt, Reward
+from decoders.errors import DecantError, RewardFailed, RewardTimeout
+
+
+class Guarded:
+    """A reward that answers within `timeout` seconds with one number a completion, or raises `RewardFailed`.
+
+    NaN and infinities pass: strategies know what to do with them.
+    """
+
+    def __init__(self, name: str, reward: Reward, timeout: float) -> None:
+        self._name = name
+        self._reward = reward
+        self._timeout = timeout
+
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                scores = await self._reward.score(prompt, completions)
+            if len(scores) != len(completions):
+                raise RewardFailed(f"gave {len(scores)} rewards for {len(completions)} completions")
+            return [float(s) for s in scores]
+        except TimeoutError as error:
+            raise RewardTimeout(f"The reward '{self._name}' took more than {self._timeout:g} s.") from error
+        except RewardFailed as error:
+            raise type(error)(f"The reward '{self._name}' failed: {error}") from error
+        except DecantError:  # an engine that died is its own story
+            raise
+        except Exception as error:
+            raise RewardFailed(f"The reward '{self._name}' failed: {type(error).__name__}: {error}") from error

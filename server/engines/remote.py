@@ -1,0 +1,90 @@
+"""A reward model on another server, behind vLLM's /classify or /pooling endpoint."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from decoders.errors import RewardFailed
+from server.engines.batcher import Pair
+from server.settings import HttpReward
+
+RETRY_AFTER = 0.2  # seconds, doubled at each further try
+RETRIED = frozenset({429, 502, 503})
+
+
+class RemoteReward:
+    """Scores batches of texts, or chats where the prompt was one, so that the remote model's own template is used."""
+
+    def __init__(self, settings: HttpReward, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        key = os.environ.get(settings.api_key_env, "") if settings.api_key_env else ""
+        self._settings = settings
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=settings.timeout_s, transport=transport
+        )
+
+    async def score(self, pairs: Sequence[Pair]) -> list[float]:
+        texts = [i for i, (prompt, _) in enumerate(pairs) if prompt.messages is None]
+        chats = [i for i, (prompt, _) in enumerate(pairs) if prompt.messages is not None]
+        scores = [0.0] * len(pairs)
+        answers = await asyncio.gather(
+            *(
+                [self._ask({"input": [pairs[i][0].text + pairs[i][1].text for i in texts]}, len(texts))]
+                if texts
+                else []
+            ),
+            *(self._ask({"messages": _chat(pairs[i])}, 1) for i in chats),
+        )
+        for i, score in zip(texts + chats, (s for answer in answers for s in answer), strict=True):
+            scores[i] = score
+        return scores
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def _ask(self, body: dict[str, Any], count: int) -> list[float]:
+        body["use_activation"] = self._settings.activation
+        if self._settings.model:
+            body["model"] = self._settings.model
+        if "messages" in body:
+            body["add_generation_prompt"] = False
+        pooling = self._settings.url.endswith("/pooling")
+        if pooling:
+            body["task"] = "classify"
+        answer = await self._post(body)
+        try:
+            rows = sorted(answer.json()["data"], key=lambda row: row["index"])
+            scores = [self._pick(row["data" if pooling else "probs"]) for row in rows]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise RewardFailed(f"{self._settings.url} answered something else than rewards: {error!r}") from error
+        if len(scores) != count:
+            raise RewardFailed(f"{self._settings.url} gave {len(scores)} rewards for {count} completions")
+        return scores
+
+    def _pick(self, values: list[float]) -> float:
+        if self._settings.label is None and len(values) != 1:
+            raise ValueError(f"{len(values)} outputs: set `label` to say which one is the reward")
+        return float(values[self._settings.label or 0])
+
+    async def _post(self, body: dict[str, Any]) -> httpx.Response:
+        for attempt in range(self._settings.retries + 1):
+            last = attempt == self._settings.retries
+            try:
+                answer = await self._client.post(self._settings.url, json=body)
+            except httpx.TransportError as error:
+                if last or isinstance(error, httpx.TimeoutException):
+                    raise RewardFailed(f"{self._settings.url}: {type(error).__name__}: {error}") from error
+            else:
+                if answer.status_code == httpx.codes.OK:
+                    return answer
+                if last or answer.status_code not in RETRIED:
+                    raise RewardFailed(f"{self._settings.url} answered {answer.status_code}: {answer.text[:200]}")
+            await asyncio.sleep(RETRY_AFTER * 2**attempt)
+        raise AssertionError("the last try returns or raises")
+
+
+def _chat(pair: Pair) -> list[dict[str, str]]:
+    prompt, candidate = pair
+    return [*map(dict, prompt.messages or ()), {"role": "assistant", "content": candidate.text}]

@@ -1,0 +1,88 @@
+"""Reward models in a pooling engine of their own: sequence classifiers and process reward models."""
+
+import asyncio
+import math
+import uuid
+from collections.abc import Callable, Sequence
+
+from vllm import PoolingParams
+from vllm.inputs.engine import tokens_input
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from decoders.core import Candidate, Prompt, Tokens
+from decoders.errors import InvalidRequest, RewardFailed
+from server.engines.text import ModelText
+from server.engines.vllm import engine_errors
+from server.settings import ClassifierReward, ProcessReward, SettingsError
+
+REDUCE: dict[str, Callable[[list[float]], float]] = {
+    "last": lambda steps: steps[-1],
+    "min": min,
+    "mean": lambda steps: math.fsum(steps) / len(steps),
+    "product": math.prod,
+}
+
+
+class VllmReward:
+    """Scores prompt and completion in a pooling AsyncLLM, batched by the engine over all requests.
+
+    A model that shares the policy's tokenizer gets the policy's own token ids. Any other one gets text: through
+    its own chat template where the prompt is a chat and it has one, else prompt and completion as they stand.
+    """
+
+    def __init__(
+        self, engine: AsyncLLM, settings: ClassifierReward | ProcessReward, text: ModelText, policy: ModelText
+    ) -> None:
+        self.engine = engine
+        self._settings = settings
+        self._text = text
+        self._steps = settings.step_tag if isinstance(settings, ProcessReward) else None
+        self._hands_over_tokens = self._steps is None and text.same_tokens(policy)
+        self._task = "classify" if isinstance(settings, ClassifierReward) else "token_classify"
+        labels = engine.model_config.hf_config.num_labels
+        if labels > 1 and settings.label is None:
+            raise SettingsError(f"reward model '{settings.model}' has {labels} outputs: set `label` to name one")
+
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+        return list(await asyncio.gather(*(self._score(prompt, c) for c in completions)))
+
+    async def _score(self, prompt: Prompt, candidate: Candidate) -> float:
+        tokens = self._tokens(prompt, candidate)
+        params = PoolingParams(task=self._task, use_activation=self._settings.activation)
+        try:
+            with engine_errors("reward"):
+                async for output in self.engine.encode(tokens_input(list(tokens)), params, uuid.uuid4().hex):
+                    data = output.outputs.data
+        except InvalidRequest as error:  # what the engine refuses here is not the client's doing
+            raise RewardFailed(str(error)) from error
+        label = self._settings.label or 0
+        if isinstance(self._settings, ClassifierReward):
+            return float(data[label])
+        steps = [float(row[label]) for row in data.reshape(len(data), -1)]
+        if not steps:
+            raise RewardFailed("the model marked no step: check step_tag and the engine's pooler_config")
+        return REDUCE[self._settings.reduce](steps)
+
+    def _tokens(self, prompt: Prompt, candidate: Candidate) -> Tokens:
+        """The token ids to score. Text that a stop string cut is encoded anew: its ids run past the cut."""
+        if self._hands_over_tokens:
+            own = self._text.tokens(candidate.text, special=False) if candidate.trimmed else candidate.tokens
+            tokens = prompt.tokens + own
+        else:
+            tokens = self._encode(prompt, self._tagged(candidate.text))
+        limit = self._text.max_model_len
+        if len(tokens) > limit:
+            raise RewardFailed(f"prompt and completion are {len(tokens)} tokens, and it reads {limit}")
+        return tokens
+
+    def _tagged(self, completion: str) -> str:
+        if self._steps is None:
+            return completion
+        separator = self._settings.step_separator if isinstance(self._settings, ProcessReward) else ""
+        return "".join(step + self._steps for step in completion.split(separator) if step.strip())
+
+    def _encode(self, prompt: Prompt, completion: str) -> Tokens:
+        if prompt.messages is None or not self._text.has_chat_template:
+            return self._text.tokens(prompt.text + completion, special=prompt.messages is None)
+        chat = [*prompt.messages, {"role": "assistant", "content": completion}]
+        return self._text.tokens(self._text.render(chat, reply=False), special=False)

@@ -1,0 +1,95 @@
+"""Between text and a model's tokens: encoding, chat templates, and the bounds that a request must keep to."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from decoders.core import Candidate, Prompt, Sampling, Tokens
+from decoders.errors import InvalidRequest
+
+Message = Mapping[str, str]
+LONG = 4096  # characters; a longer text is encoded outside the event loop
+
+
+class Text(Protocol):
+    """What the server needs of a policy's tokenizer."""
+
+    max_model_len: int
+    vocab_size: int
+
+    async def encode(self, text: str) -> Prompt: ...
+
+    async def chat(self, messages: Sequence[dict[str, str]]) -> Prompt: ...
+
+    async def completion(self, text: str, *, ended: bool) -> Candidate:
+        """A completion that was not drawn here, to be scored; `ended` adds the end-of-sequence token."""
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+    def check(self, sampling: Sampling) -> None:
+        """Raise `InvalidRequest` for sampling parameters that this policy cannot honour."""
+
+
+class ModelText:
+    """A Transformers tokenizer as vLLM loaded it."""
+
+    def __init__(self, tokenizer: Any, max_model_len: int, vocab_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._thread = ThreadPoolExecutor(1, "tokenizer")  # one: fast tokenizers do not like to be shared
+        self.max_model_len = max_model_len
+        self.vocab_size = vocab_size
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self._tokenizer.chat_template)
+
+    async def encode(self, text: str) -> Prompt:
+        return Prompt(await self._encode(text, special=True), text)
+
+    async def chat(self, messages: Sequence[dict[str, str]]) -> Prompt:
+        text = self.render(messages)
+        return Prompt(await self._encode(text, special=False), text, tuple(messages))
+
+    async def completion(self, text: str, *, ended: bool) -> Candidate:
+        eos = self._tokenizer.eos_token_id
+        tokens = await self._encode(text, special=False)
+        return Candidate(tokens + ((eos,) if ended and eos is not None else ()), text, "stop" if ended else "length")
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens)))
+
+    def render(self, messages: Sequence[Mapping[str, str]], *, reply: bool = True) -> str:
+        """The chat as text, open for the assistant's turn if `reply`."""
+        if not self.has_chat_template:
+            raise InvalidRequest("This model has no chat template: use /v1/completions.", "messages")
+        try:
+            rendered = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=reply)
+        except Exception as error:  # a template raises whatever its author chose
+            raise InvalidRequest(f"The chat template refuses these messages: {error}", "messages") from error
+        return str(rendered)
+
+    async def _encode(self, text: str, *, special: bool) -> Tokens:
+        if len(text) < LONG:
+            return self.tokens(text, special=special)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: self.tokens(text, special=special)
+        )
+
+    def tokens(self, text: str, *, special: bool) -> Tokens:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=special))
+
+    def check(self, sampling: Sampling) -> None:
+        for name in ("logit_bias", "stop_token_ids"):
+            wrong = [t for t in getattr(sampling, name) if not 0 <= t < self.vocab_size]
+            if wrong:
+                raise InvalidRequest(
+                    f"Token ids {wrong[:5]} are outside the vocabulary of {self.vocab_size} tokens.", name
+                )
+
+    def same_tokens(self, other: "ModelText") -> bool:
+        """Whether the two map the same texts to the same ids, so that token ids can be handed over."""
+        if self._tokenizer.get_vocab() != other._tokenizer.get_vocab():
+            return False
+        probe = "Hello, world!  12345 naïve\n\tΔ 日本 🙂"
+        return self.tokens(probe, special=False) == other.tokens(probe, special=False)

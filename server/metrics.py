@@ -1,0 +1,102 @@
+"""What the server measures of itself, in Prometheus's terms.
+
+Decant's own metrics live in a registry of their own, so that a process can hold several apps; vLLM's live in the
+process's. `/metrics` shows both.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from decoders.core import Done
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+REWARD = (-20, -10, -5, -3, -2, -1, -0.5, -0.2, 0, 0.2, 0.5, 1, 2, 3, 5, 10, 20)
+NATS = (0, 0.1, 0.2, 0.5, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
+PHASES = ("queue", "generate", "score", "select")
+
+
+class Metrics:
+    """Counters and histograms by strategy; one method per thing that happens."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def histogram(name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"decant_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self._duration = histogram(
+            "request_duration_seconds",
+            "From a request's body to the end of its answer",
+            ("strategy", "outcome"),
+            SECONDS,
+        )
+        self._first = histogram(
+            "time_to_first_token_seconds", "From a request's body to its first final token", ("strategy",), SECONDS
+        )
+        self._phase = histogram("phase_duration_seconds", "Where a request's time went", ("strategy", "phase"), SECONDS)
+        self._reward = histogram("reward", "Rewards of returned answers", ("strategy", "reward"), REWARD)
+        self._gain = histogram(
+            "reward_gain", "Reward of a returned answer minus its candidates' mean", ("strategy", "reward"), REWARD
+        )
+        self._kl = histogram("kl_nats", "Divergence of returned answers from the policy", ("strategy",), NATS)
+        self._in_flight = Gauge(
+            "decant_requests_in_flight", "Requests being answered", ("strategy",), registry=registry
+        )
+        self._tokens = Counter("decant_tokens", "Tokens by kind", ("strategy", "kind"), registry=registry)
+        self._candidates = Counter("decant_candidates", "Completions drawn", ("strategy",), registry=registry)
+        self._refused = Counter("decant_refused", "Requests turned away", ("reason",), registry=registry)
+        self._up = Gauge("decant_engine_up", "Whether an engine lives", ("engine",), registry=registry)
+        self._queued = Gauge("decant_requests_queued", "Requests waiting for a place", registry=registry)
+
+    def watch(self, up: Callable[[], Mapping[str, bool]], queued: Callable[[], int]) -> None:
+        """Ask `up` about each engine, and `queued` about the queue, whenever the page is read."""
+        for engine in up():
+            self._up.labels(engine).set_function(partial(_is_up, up, engine))
+        self._queued.set_function(queued)
+
+    def refused(self, reason: str) -> None:
+        self._refused.labels(reason).inc()
+
+    def began(self, strategy: str) -> None:
+        self._in_flight.labels(strategy).inc()
+
+    def first_token(self, strategy: str, seconds: float) -> None:
+        self._first.labels(strategy).observe(seconds)
+
+    def queued(self, strategy: str, seconds: float) -> None:
+        self._phase.labels(strategy, "queue").observe(seconds)
+
+    def ended(self, strategy: str, outcome: str, seconds: float) -> None:
+        self._in_flight.labels(strategy).dec()
+        self._duration.labels(strategy, outcome).observe(seconds)
+
+    def answered(self, strategy: str, prompt_tokens: int, done: Done) -> None:
+        """One prompt's run came to its end."""
+        cost = done.cost
+        for phase, seconds in cost.seconds.items():
+            self._phase.labels(strategy, phase).observe(seconds)
+        self._candidates.labels(strategy).inc(cost.candidates)
+        returned = sum(len(r.candidate.tokens) for r in done.results)
+        kinds = {"prompt": prompt_tokens, "generated": cost.generated_tokens, "returned": returned}
+        for kind, count in {**kinds, "scored": cost.scored_tokens}.items():
+            self._tokens.labels(strategy, kind).inc(count)
+        for result in done.results:
+            for name, reward in result.rewards.items():
+                if not math.isfinite(reward):
+                    continue
+                self._reward.labels(strategy, name).observe(reward)
+                if result.pool_mean is not None:
+                    self._gain.labels(strategy, name).observe(reward - result.pool_mean[name])
+            if result.kl is not None:
+                self._kl.labels(strategy).observe(result.kl.nats)
+
+    def page(self) -> bytes:
+        """The text that Prometheus scrapes: Decant's metrics, then the process's, vLLM's among them."""
+        return generate_latest(self.registry) + generate_latest(REGISTRY)
+
+
+def _is_up(up: Callable[[], Mapping[str, bool]], engine: str) -> float:
+    return float(up()[engine])

@@ -1,0 +1,74 @@
+"""The `usage` and `decoding` objects of a response: what the answer cost, and how it was chosen."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from decoders.core import Done, Prompt, Result
+
+Json = dict[str, Any]
+
+
+class Reported(Protocol):
+    """What of a strategy decides what is reported."""
+
+    @property
+    def return_candidates(self) -> bool: ...
+
+    @property
+    def return_kl(self) -> bool: ...
+
+
+def usage(prompts: Sequence[Prompt], dones: Sequence[Done]) -> Json:
+    """OpenAI's count, in which every generated token is a completion token, as `best_of` had it."""
+    prompt = sum(len(p.tokens) for p in prompts)
+    generated = sum(d.cost.generated_tokens for d in dones)
+    return {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
+
+
+def decoding(name: str, strategy: Reported, dones: Sequence[Done], queued: float) -> Json:
+    """Results in the order of the choices; seconds by phase, of the longest run where there are several prompts."""
+    phases = {phase for d in dones for phase in d.cost.seconds}
+    report: Json = {
+        "strategy": name,
+        "results": [_result(r, strategy) for d in dones for r in d.results],
+        "cost": {
+            "candidates": sum(d.cost.candidates for d in dones),
+            "generated_tokens": sum(d.cost.generated_tokens for d in dones),
+            "returned_tokens": sum(len(r.candidate.tokens) for d in dones for r in d.results),
+            "scored_tokens": sum(d.cost.scored_tokens for d in dones),
+            "seconds": {
+                "queue": queued,
+                **{phase: max(d.cost.seconds.get(phase, 0.0) for d in dones) for phase in sorted(phases)},
+            },
+        },
+    }
+    if strategy.return_candidates:
+        report["candidates"] = [
+            {
+                "prompt": p,
+                "index": i,
+                "text": scored.candidate.text,
+                "tokens": len(scored.candidate.tokens),
+                "finish_reason": scored.candidate.finish,
+                "rewards": scored.rewards,
+                **({} if scored.calibrated is None else {"calibrated_rewards": scored.calibrated}),
+                "chosen": i in d.chosen,
+            }
+            for p, d in enumerate(dones)
+            for i, scored in enumerate(d.candidates)
+        ]
+    return report
+
+
+def _result(result: Result, strategy: Reported) -> Json:
+    report: Json = {"rewards": result.rewards}
+    if result.calibrated is not None:
+        report["calibrated_rewards"] = result.calibrated
+    if result.pool_mean is not None:
+        report["mean_rewards"] = result.pool_mean
+    if result.draws is not None:
+        report["draws"] = result.draws
+    if strategy.return_kl:
+        kl = result.kl
+        report["kl"] = None if kl is None else {"nats": kl.nats, "estimator": kl.estimator}
+    return report

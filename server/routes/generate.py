@@ -1,0 +1,92 @@
+"""POST /v1/completions and POST /v1/chat/completions."""
+
+import asyncio
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from decoders.core import Prompt, Sampling
+from decoders.errors import DecantError, InvalidRequest
+from server.answer import Answer, Job
+from server.errors import response
+from server.schemas.chat import ChatBody
+from server.schemas.common import Body, body_schema
+from server.schemas.completions import CompletionsBody
+from server.service import Service
+from server.shapes import Chat, Completions, Shape
+from server.writers import EventWriter, JsonWriter
+
+
+def router(service: Service) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.post("/v1/completions", openapi_extra=body_schema(CompletionsBody))
+    async def completions(request: Request) -> Response:
+        try:
+            body = await service.parse(request, CompletionsBody)
+            prompts = await asyncio.gather(*(_prompt(service, p) for p in _bounded(service, body)))
+            shape = Completions(echo=body.echo, completes=body.max_tokens > 0, top=body.logprobs)
+            samplings = [body.sampling(p, service.loaded.text.max_model_len) for p in prompts]
+            return _answer(service, body, shape, prompts, samplings, "prompt")
+        except DecantError as error:
+            return response(error)
+
+    @routes.post("/v1/chat/completions", openapi_extra=body_schema(ChatBody))
+    async def chat(request: Request) -> Response:
+        try:
+            body = await service.parse(request, ChatBody)
+            prompt = await service.loaded.text.chat([m.plain() for m in body.messages])
+            sampling = body.sampling(prompt, service.loaded.text.max_model_len)
+            return _answer(
+                service, body, Chat(body.top_logprobs or 0 if body.logprobs else None), [prompt], [sampling], "messages"
+            )
+        except DecantError as error:
+            return response(error)
+
+    return routes
+
+
+def _answer(
+    service: Service,
+    body: Body,
+    shape: Shape,
+    prompts: Sequence[Prompt],
+    samplings: Sequence[Sampling],
+    field: str,
+) -> Response:
+    """Check what can be checked before any work, then hand over to the work."""
+    service.check_engines()
+    for prompt, sampling in zip(prompts, samplings, strict=True):
+        service.check_length(prompt, sampling, field)
+    service.loaded.text.check(samplings[0])
+    strategy, name = body.decoding, body.decoding.strategy
+    strategy.check(service.loaded.models, samplings[0])
+    job = Job(strategy, name, list(zip(prompts, samplings, strict=True)), body.seed)
+    reports = "decoding" in body.model_fields_set
+    if body.stream:
+        usage = body.stream_options is not None and body.stream_options.include_usage
+        return Answer(
+            service,
+            job,
+            EventWriter(shape, service.model, prompts, body.n, name, strategy, reports=reports, include_usage=usage),
+        )
+    return Answer(service, job, JsonWriter(shape, service.model, prompts, body.n, name, strategy, reports=reports))
+
+
+async def _prompt(service: Service, prompt: str | list[int]) -> Prompt:
+    text = service.loaded.text
+    if isinstance(prompt, str):
+        return await text.encode(prompt)
+    wrong = [t for t in prompt if t >= text.vocab_size]
+    if wrong:
+        raise InvalidRequest(f"Token ids {wrong[:5]} are outside the vocabulary of {text.vocab_size} tokens.", "prompt")
+    return Prompt(tuple(prompt), text.decode(prompt))
+
+
+def _bounded(service: Service, body: CompletionsBody) -> list[str | list[int]]:
+    prompts = body.prompts
+    most = service.settings.max_prompts
+    if len(prompts) > most:
+        raise InvalidRequest(f"{len(prompts)} prompts are over this server's limit of {most} a request.", "prompt")
+    return prompts

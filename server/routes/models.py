@@ -1,0 +1,63 @@
+"""GET /v1/models and GET /v1/strategies: what is served, and what may be asked of it."""
+
+import inspect
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from decoders import STRATEGIES
+from decoders.errors import InvalidRequest
+from server.errors import UnknownModel, response
+from server.service import Service
+
+
+def router(service: Service) -> APIRouter:
+    routes = APIRouter()
+    card = {
+        "id": service.model,
+        "object": "model",
+        "created": service.created,
+        "owned_by": "decant",
+        "max_model_len": service.loaded.text.max_model_len,
+    }
+
+    @routes.get("/v1/models")
+    async def models() -> Response:
+        return JSONResponse({"object": "list", "data": [card]})
+
+    @routes.get("/v1/models/{name:path}")
+    async def model(name: str) -> Response:
+        if name != service.model:
+            return response(UnknownModel(f"The model '{name}' is not served here: '{service.model}' is."))
+        return JSONResponse(card)
+
+    @routes.get("/v1/strategies")
+    async def strategies() -> Response:
+        """Each strategy's JSON schema and law, and the rewards they can use."""
+        try:
+            default = next(iter(service.loaded.models.weights(None)))
+        except InvalidRequest:
+            default = None
+        return JSONResponse(
+            {
+                "strategies": {
+                    strategy.model_fields["strategy"].default: {
+                        "description": inspect.getdoc(strategy),
+                        "schema": strategy.model_json_schema(),
+                    }
+                    for strategy in STRATEGIES
+                },
+                "rewards": {
+                    name: {"kind": kind, "default": name == default} for name, kind in service.loaded.kinds.items()
+                },
+                "limits": {
+                    "max_sequences": service.settings.max_sequences,
+                    "max_queue": service.settings.max_queue,
+                    "max_prompts": service.settings.max_prompts,
+                    "request_timeout_s": service.settings.request_timeout_s,
+                    "max_model_len": service.loaded.text.max_model_len,
+                },
+            }
+        )
+
+    return routes

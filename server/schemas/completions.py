@@ -1,0 +1,43 @@
+"""POST /v1/completions."""
+
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from decoders.core import Prompt, Sampling
+from decoders.errors import InvalidRequest
+from server.schemas.common import MAX_LOGPROBS, Body
+
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+class CompletionsBody(Body, frozen=True, extra="forbid"):
+    prompt: str | TokenIds | Annotated[list[str], Field(min_length=1)] | Annotated[list[TokenIds], Field(min_length=1)]
+    max_tokens: int = Field(16, ge=0, le=2**31)
+    echo: bool = Field(False, description="Put the prompt before the completion.")
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+
+    @model_validator(mode="after")
+    def _nothing_to_do(self) -> "CompletionsBody":
+        if self.max_tokens == 0 and not self.echo:
+            raise InvalidRequest("max_tokens: 0 goes with echo: true, to score a prompt.", "max_tokens")
+        return self
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """Each prompt, as text or token ids."""
+        prompt = self.prompt
+        if isinstance(prompt, str):
+            return [prompt]
+        if isinstance(prompt[0], int):
+            return [prompt]
+        return list(prompt)
+
+    def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:  # noqa: ARG002
+        # The engine draws at least one token; a prompt that is only to be scored throws it away.
+        return replace(
+            self.base_sampling(max(self.max_tokens, 1)),
+            logprobs=self.logprobs,
+            prompt_logprobs=self.logprobs if self.echo else None,
+        )

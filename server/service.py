@@ -1,0 +1,121 @@
+"""What the app holds: the loaded models, who may use them, and what is measured of it."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from starlette.requests import Request
+
+from decoders.core import Prompt, Sampling
+from decoders.errors import DecantError, EngineDead, InvalidRequest
+from server.admission import Admission
+from server.engines.build import Loaded
+from server.errors import BodyTooLarge, Overloaded, UnknownModel, invalid
+from server.metrics import Metrics
+from server.settings import ServerSettings
+
+MAX_BODY = 16 * 2**20  # bytes: more than the longest context of any model, as JSON
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+class Stoppable(Protocol):
+    def stop(self, error: DecantError) -> None: ...
+
+
+@dataclass
+class Service:
+    loaded: Loaded
+    settings: ServerSettings = field(default_factory=ServerSettings)
+    metrics: Metrics = field(default_factory=Metrics)
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        self.admission = Admission(self.settings.max_sequences, self.settings.max_queue)
+        self.metrics.watch(self.loaded.up, lambda: self.admission.queued)
+        self._answering: set[Stoppable] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def model(self) -> str:
+        return self.loaded.models.policy.name
+
+    async def parse(self, request: Request, body: type[Parsed]) -> Parsed:
+        """A request's body. Raises `InvalidRequest`, `BodyTooLarge`, `UnknownModel`."""
+        data: Any = None
+        try:
+            raw = await _read(request)
+            try:
+                data = from_json(raw)
+            except ValueError as error:
+                raise InvalidRequest(f"The body is not JSON: {error}.") from error
+            try:
+                parsed = body.model_validate(data)
+            except ValidationError as error:
+                raise invalid(error, data) from error
+            if getattr(parsed, "model", None) not in (None, self.model):
+                raise UnknownModel(f"The model '{parsed.model}' is not served here: '{self.model}' is.")  # type: ignore[attr-defined]
+        except DecantError as error:
+            self.metrics.refused("unknown_model" if isinstance(error, UnknownModel) else "invalid")
+            raise
+        return parsed
+
+    def check_engines(self) -> None:
+        """Raise `EngineDead` where no request can be answered any more."""
+        for engine, up in self.loaded.up().items():
+            if not up:
+                raise EngineDead(f"The {engine} engine has died. The server must be restarted.")
+
+    def check_length(self, prompt: Prompt, sampling: Sampling, field_name: str) -> None:
+        """Refuse what does not fit the policy's context."""
+        limit = self.loaded.text.max_model_len
+        length = len(prompt.tokens)
+        if length == 0:
+            raise InvalidRequest("The prompt is empty.", field_name)
+        if length >= limit:
+            raise InvalidRequest(
+                f"The prompt has {length} tokens; with at least one to come, it must have fewer than this model's "
+                f"context of {limit}.",
+                field_name,
+            )
+        if length + sampling.max_tokens > limit:
+            raise InvalidRequest(
+                f"The prompt has {length} tokens and max_tokens asks for {sampling.max_tokens} more: together over "
+                f"this model's context of {limit}.",
+                "max_tokens",
+            )
+
+    def begin(self, answer: Stoppable) -> None:
+        self._answering.add(answer)
+        self._idle.clear()
+
+    def end(self, answer: Stoppable) -> None:
+        self._answering.discard(answer)
+        if not self._answering:
+            self._idle.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new requests, and wait for those under way; after `seconds`, end them with an error."""
+        self.admission.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            for answer in tuple(self._answering):
+                answer.stop(Overloaded("The server shut down before this request was done.", "draining", 5))
+            await self._idle.wait()
+
+
+async def _read(request: Request) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise BodyTooLarge(f"The body is over {MAX_BODY} bytes.")
+        chunks.append(chunk)
+    return b"".join(chunks)

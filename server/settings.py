@@ -1,0 +1,159 @@
+"""All settings in one frozen object: defaults, then one YAML file, then `DECANT_...` in the environment.
+
+A nested field is named with two underscores: DECANT_SERVER__PORT=9000, DECANT_POLICY__MODEL=/models/policy.
+"""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+EngineArgs = dict[str, Any]  # vLLM's own engine arguments, handed through as they are
+
+
+class SettingsError(Exception):
+    """The settings can not be served; the message says which field, and what to do."""
+
+
+class Section(BaseModel, frozen=True, extra="forbid"):
+    """A part of the settings: unknown names are mistakes."""
+
+
+class PolicySettings(Section):
+    model: str = Field(description="A path, or a model id.")
+    name: str | None = Field(None, description="The name clients use; the last part of `model` by default.")
+    engine: EngineArgs = Field(default_factory=dict, description="vLLM engine arguments.")
+
+    @property
+    def served_name(self) -> str:
+        return self.name or self.model.rstrip("/").rsplit("/", 1)[-1]
+
+
+class RewardSettings(Section):
+    timeout_s: PositiveFloat = Field(60.0, description="How long one call may take before it is a failure.")
+
+
+class ModelReward(RewardSettings):
+    model: str
+    engine: EngineArgs = Field(default_factory=dict)
+    label: int | None = Field(None, ge=0, description="Which output is the reward, for a model with several.")
+    activation: bool = Field(False, description="Apply the model's sigmoid or softmax; raw scores by default.")
+
+
+class ClassifierReward(ModelReward):
+    """A sequence classifier in a pooling engine: one score for prompt and completion."""
+
+    kind: Literal["classifier"] = "classifier"
+
+
+class ProcessReward(ModelReward):
+    """A token classifier in a pooling engine: a score per token, or per step where the model marks steps."""
+
+    kind: Literal["process"] = "process"
+    reduce: Literal["last", "min", "mean", "product"] = "last"
+    step_tag: str | None = Field(None, description="The token that the model scores steps at, such as <extra_0>.")
+    step_separator: str = Field("\n\n", min_length=1, description="What separates steps in a completion.")
+
+    @model_validator(mode="after")
+    def _product_of_probabilities(self) -> "ProcessReward":
+        if self.reduce == "product" and not self.activation:
+            raise ValueError("reduce: product multiplies probabilities: set activation: true")
+        return self
+
+
+class FunctionReward(RewardSettings):
+    """A Python function (prompts, completions) -> list[float], called in threads with batches."""
+
+    kind: Literal["function"] = "function"
+    function: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:callable")
+    max_batch: PositiveInt = 64
+
+    def load(self) -> Callable[[list[str], list[str]], list[float]]:
+        module, name = self.function.split(":")
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise SettingsError(f"rewards: cannot load function '{self.function}': {error}") from error
+        if not callable(function):
+            raise SettingsError(f"rewards: '{self.function}' is not callable")
+        loaded: Callable[[list[str], list[str]], list[float]] = function
+        return loaded
+
+
+class HttpReward(RewardSettings):
+    """Another server's /classify or /pooling endpoint (vLLM's schema)."""
+
+    kind: Literal["http"] = "http"
+    url: str = Field(pattern=r"^https?://.+/(classify|pooling)$", description="http://HOST:PORT/classify or /pooling")
+    model: str | None = None
+    api_key_env: str | None = Field(None, description="The environment variable that holds the bearer key.")
+    label: int | None = Field(None, ge=0)
+    activation: bool = False
+    max_batch: PositiveInt = 64
+    retries: int = Field(1, ge=0, le=5, description="Further tries after a refused connection or a 503.")
+
+
+AnyReward = Annotated[ClassifierReward | ProcessReward | FunctionReward | HttpReward, Field(discriminator="kind")]
+
+
+class ServerSettings(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    api_keys_file: Path | None = Field(None, description="Hashed keys, one a line, as `decant keys add` writes them.")
+    max_sequences: PositiveInt = Field(256, description="Sequences in the engine at once, all requests together.")
+    max_queue: int = Field(1024, ge=0, description="Requests that may wait for a place; more are refused with 503.")
+    max_prompts: PositiveInt = Field(256, description="Prompts in one completions request.")
+    request_timeout_s: PositiveFloat = 600.0
+    drain_timeout_s: float = Field(30.0, ge=0)
+
+
+class Settings(BaseSettings):
+    """Everything `decant serve` needs to know."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DECANT_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
+    )
+
+    policy: PolicySettings
+    rewards: dict[str, AnyReward] = Field(default_factory=dict)
+    server: ServerSettings = Field(default_factory=ServerSettings)
+
+    @field_validator("rewards")
+    @classmethod
+    def _names(cls, rewards: dict[str, AnyReward]) -> dict[str, AnyReward]:
+        for name in rewards:
+            if not name.isidentifier():
+                raise ValueError(f"'{name}' is not a name: use letters, digits and underscores")
+        return rewards
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @classmethod
+    def read(cls, config: Path | None = None, **defaults: Any) -> "Settings":
+        """`config` or `defaults`, overridden by the environment. Raises `SettingsError`."""
+        values = defaults
+        if config is not None:
+            if not config.is_file():
+                raise SettingsError(f"there is no settings file {config}")
+            values = YamlConfigSettingsSource(cls, yaml_file=config)()
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise SettingsError(f"{config or 'settings'}: {error}") from error
