@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from decoders.core import Models, Prompt, Rng, Run, Sampling
 
-Weight = Annotated[float, Field(allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 RewardNames = Annotated[
     str | Annotated[dict[str, Weight], Field(min_length=1)] | None,
     Field(description="A loaded reward, or several with weights: the weighted sum is what counts."),

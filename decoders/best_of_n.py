@@ -60,6 +60,8 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
 
     def check(self, models: Models, sampling: Sampling) -> None:
         models.weights(self.reward)
+        if sampling.is_greedy and self.n > 1:
+            raise InvalidRequest("At temperature 0 all candidates would be the same: raise it.", "temperature")
         if sampling.n > self.n:
             raise InvalidRequest(
                 f"{sampling.n} results are asked of {self.n} candidates: raise decoding.n or lower n.", "n"
@@ -194,4 +196,4 @@ def _finite(values: list[float]) -> list[float]:
 
 def _mean(values: list[float]) -> float:
     finite = _finite(values)
-    return math.fsum(finite) / len(finite) if finite else math.nan
+    return sum(finite) / len(finite) if finite else math.nan

@@ -95,6 +95,11 @@ class Sampling:
     """Pieces are wanted as they are made."""
 
     @property
+    def is_greedy(self) -> bool:
+        """Whether all draws are one and the same: a temperature below 1e-5 counts as none, as in vLLM."""
+        return self.temperature < 1e-5
+
+    @property
     def is_policy_law(self) -> bool:
         """Whether tokens are drawn from the model's own next-token law, so that its log-probabilities are ours."""
         return (
@@ -150,19 +155,19 @@ class Models:
     policy: Policy
     rewards: Mapping[str, Reward] = field(default_factory=dict)
 
-    def weights(self, spec: RewardSpec) -> dict[str, float]:
-        """The rewards a request means, with their weights. No name means `default`, or else the only one."""
+    def weights(self, spec: RewardSpec, field: str = "decoding.reward") -> dict[str, float]:
+        """The rewards a request means by `field`, with their weights. No name means `default`, or else the only one."""
         if spec is None:
             if "default" in self.rewards:
                 return {"default": 1.0}
             if len(self.rewards) == 1:
                 return dict.fromkeys(self.rewards, 1.0)
             loaded = ", ".join(sorted(self.rewards)) or "none"
-            raise InvalidRequest(f"Name a reward: none is called 'default'. Loaded: {loaded}.", "decoding.reward")
+            raise InvalidRequest(f"Name a reward: none is called 'default'. Loaded: {loaded}.", field)
         weights = {spec: 1.0} if isinstance(spec, str) else dict(spec)
         for name in weights:
             if name not in self.rewards:
-                raise UnknownReward(name, self.rewards)
+                raise UnknownReward(name, self.rewards, field)
         return weights
 
 

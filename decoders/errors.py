@@ -26,9 +26,9 @@ class InvalidRequest(DecantError):
 
 
 class UnknownReward(InvalidRequest):
-    def __init__(self, name: str, loaded: Iterable[str]) -> None:
+    def __init__(self, name: str, loaded: Iterable[str], field: str) -> None:
         known = ", ".join(sorted(loaded)) or "none"
-        super().__init__(f"The reward '{name}' is not loaded. Loaded rewards: {known}.", "decoding.reward")
+        super().__init__(f"The reward '{name}' is not loaded. Loaded rewards: {known}.", field)
 
 
 class RewardFailed(DecantError):

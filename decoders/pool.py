@@ -65,9 +65,9 @@ class Pool:
 
 
 def weighted_sum(rewards: Mapping[str, Sequence[float]], weights: Mapping[str, float]) -> list[float]:
-    """sum_j weights[j] rewards[j][i] for each candidate i; NaN where any of its rewards is not finite."""
+    """sum_j weights[j] rewards[j][i] for each candidate i; not finite where any of its rewards is not."""
     columns = [[w * r for r in rewards[name]] for name, w in weights.items()]
-    return [math.fsum(row) if all(map(math.isfinite, row)) else math.nan for row in zip(*columns, strict=True)]
+    return [sum(row) if all(map(math.isfinite, row)) else math.nan for row in zip(*columns, strict=True)]
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from decoders.base import Decoder
 from decoders.core import KL, Candidate, Cost, Done, Models, Prompt, Result, Rng, Run, Sampling, Step
+from decoders.errors import InvalidRequest
 from decoders.pool import first_cause
 
 
@@ -24,7 +25,9 @@ class Sample(Decoder, frozen=True, extra="forbid"):
     def sequences(self, n: int) -> int:
         return n
 
-    def check(self, models: Models, sampling: Sampling) -> None:  # noqa: ARG002
+    def check(self, models: Models, sampling: Sampling) -> None:
+        if sampling.is_greedy and sampling.n > 1:
+            raise InvalidRequest("At temperature 0 all results would be the same: leave n at 1.", "n")
         if self.reward is not None:
             models.weights(self.reward)
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from decoders.core import Candidate, Cost, Done, Models, Prompt, Result, RewardSpec, Rng, Run, Sampling
+from decoders.pool import first_cause
 
 
 class Score:
@@ -25,7 +26,12 @@ class Score:
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:  # noqa: ARG002
         started = time.perf_counter()
         weights = models.weights(self._reward)
-        columns = await asyncio.gather(*(models.rewards[name].score(prompt, self._completions) for name in weights))
+        try:
+            async with asyncio.TaskGroup() as scoring:
+                tasks = [scoring.create_task(models.rewards[name].score(prompt, self._completions)) for name in weights]
+        except BaseExceptionGroup as group:  # the first to fail has stopped the others
+            raise first_cause(group) from None
+        columns = [task.result() for task in tasks]
         tokens = sum(len(prompt.tokens) + len(c.tokens) for c in self._completions)
         yield Done(
             results=tuple(

@@ -58,19 +58,20 @@ class Admission:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # the turn came just as the client left
+            if not turn.cancelled():  # the turn came just as the client left
                 self._release(width)
-            else:
+            elif entry in self._waiting:
                 self._waiting.remove(entry)
                 self._release(0)  # those behind may fit now
             raise
 
     def _release(self, width: int) -> None:
         self._free += width
-        while self._waiting and self._waiting[0][0] <= self._free:
+        while self._waiting and (self._waiting[0][0] <= self._free or self._waiting[0][1].cancelled()):
             next_width, turn = self._waiting.popleft()
-            self._free -= next_width
-            turn.set_result(None)
+            if not turn.cancelled():  # else its client has left, and has yet to take itself off the queue
+                self._free -= next_width
+                turn.set_result(None)
 
     def _retry_after(self) -> int:
         """Seconds until the queue has probably moved: as if it emptied one request a place-time."""

@@ -108,7 +108,7 @@ class Answer(Response):
         seconds = service.settings.request_timeout_s
         try:
             async with (
-                asyncio.timeout(seconds),
+                asyncio.timeout(seconds) as limit,
                 self._writer.writing(send),
                 service.admission.place(job.sequences),
             ):
@@ -126,6 +126,8 @@ class Answer(Response):
                         await self._writer.write(index, event, send)
                 await self._writer.finish(send, queued)
         except TimeoutError as error:
+            if not limit.expired():  # some other time-out, which nobody typed
+                raise
             raise RequestTimeout(f"The request took more than {seconds:g} s.") from error
 
     def _runs(self) -> list[Run]:

@@ -2,9 +2,10 @@
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from server import auth
+from server import auth, errors
 from server.engines.build import Loaded
 from server.routes import generate, models, operations, rewards
 from server.service import Service
@@ -20,6 +21,8 @@ def create_app(loaded: Loaded, settings: ServerSettings | None = None) -> FastAP
     for route in (generate, rewards, models, operations):
         app.include_router(route.router(service))
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _left)
+    app.add_exception_handler(Exception, _unforeseen)
     if settings.api_keys_file is not None:
         app.add_middleware(auth.KeyGate, digests=auth.read(settings.api_keys_file), refused=service.metrics.refused)
     return app
@@ -31,3 +34,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
     message = f"{request.method} {request.url.path}: {error.detail}."
     body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
     return JSONResponse(body, error.status_code, error.headers)
+
+
+async def _left(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """A client that left before its body was here hears nothing, and is no failure of the server."""
+    return Response(status_code=400)
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """What nobody foresaw, in OpenAI's shape; starlette raises it again, and so it gets into the log."""
+    return errors.response(error)

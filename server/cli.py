@@ -1,6 +1,5 @@
 """The command line: thin."""
 
-import asyncio
 import logging
 import os
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
 from server.settings import ServerSettings, Settings, SettingsError
 
@@ -21,7 +21,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="A YAML settings file; the demo models without one.")] = None,
     toy: Annotated[bool, typer.Option("--toy", help="Serve the exact toy: no engine, no weights.")] = False,
     host: Annotated[str | None, typer.Option(help="Overrides server.host.")] = None,
-    port: Annotated[int | None, typer.Option(help="Overrides server.port; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Overrides server.port; 0 is a free one.")] = None,
 ) -> None:
     """Serve a policy and its rewards behind the OpenAI API."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -30,7 +30,7 @@ def serve(
         settings = _settings(config, toy=toy)
         override = {k: v for k, v in {"host": host, "port": port}.items() if v is not None}
         server = settings.server.model_copy(update=override)
-        raise typer.Exit(0 if asyncio.run(_serve(settings, server.model_validate(server.model_dump()), toy=toy)) else 1)
+        raise typer.Exit(0 if uvloop.run(_serve(settings, server.model_validate(server.model_dump()), toy=toy)) else 1)
     except SettingsError as error:
         typer.secho(f"decant: {error}", err=True, fg="red")
         raise typer.Exit(2) from error
@@ -56,12 +56,16 @@ def add_key(
     key = auth.new_key()
     try:
         entry = auth.line(name, key)
-        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     except (ValueError, OSError) as error:
         typer.secho(f"decant: {error}", err=True, fg="red")
         raise typer.Exit(2) from error
-    with os.fdopen(handle, "a") as out:
-        out.write(entry + "\n")
+    with os.fdopen(handle, "a+b") as out:
+        size = out.seek(0, os.SEEK_END)
+        if size > 0:  # an editor may have left the last line open
+            out.seek(size - 1)
+            entry = entry if out.read(1) == b"\n" else f"\n{entry}"
+        out.write(f"{entry}\n".encode())
     typer.echo(key)
 
 
@@ -81,6 +85,7 @@ async def _serve(settings: Settings, server: ServerSettings, *, toy: bool) -> bo
     from server.run import serve as run
 
     loaded = build.toy() if toy else build.build(settings, lambda what: typer.echo(f"loading {what}", err=True))
+    await build.warm(loaded)
     rewards = ", ".join(loaded.kinds) or "none"
 
     def started(url: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import to_json
+from pydantic_core import ErrorDetails, to_json
 from starlette.responses import Response
 
 from decoders.errors import DecantError, EngineDead, EngineFailed, InvalidRequest, RewardFailed, RewardTimeout
@@ -82,33 +82,45 @@ def response(error: Exception) -> Response:
 
 
 def invalid(error: ValidationError, body: object) -> InvalidRequest:
-    """Pydantic's findings as one error that names the field of the first, as the client knows it."""
-    first = error.errors(include_url=False)[0]
-    field = _field(first["loc"], body)
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "There is no such field"
-    if first["type"] == "union_tag_invalid":
-        field = ".".join(filter(None, (field, str(first.get("ctx", {}).get("discriminator", "")).strip("'"))))
-    return InvalidRequest(f"{field}: {message}." if field else f"{message}.", field)
+    """Pydantic's findings as one error that names the field of the first, as the client knows it.
+
+    Against a union, a value is found wanting once by each member: what counts is the finding that went deepest, since
+    that member is the one that was meant.
+    """
+    findings = [(_path(finding, body), finding) for finding in error.errors(include_url=False)]
+    start = findings[0][0]
+    path = max((path for path, _ in findings if path[: len(start)] == start), key=len)
+    here = [finding for other, finding in findings if other == path]
+    here = [finding for finding in here if not finding["type"].endswith("_type")] or here
+    first, *others = dict.fromkeys(_message(finding) for finding in here)
+    message = " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
+    field = ".".join(path)
+    return InvalidRequest(f"{field or 'The body'}: {message}.", field or None)
 
 
-def _field(loc: tuple[int | str, ...], body: object) -> str | None:
-    """The dotted path, without the names of union members that pydantic puts between the fields."""
+def _message(finding: ErrorDetails) -> str:
+    match finding["type"]:
+        case "extra_forbidden":
+            return "There is no such field"
+        case "union_tag_not_found":
+            return "Field required"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "Input should be a JSON object"
+    return finding["msg"].removeprefix("Value error, ")
+
+
+def _path(finding: ErrorDetails, body: object) -> tuple[str, ...]:
+    """Where it is in the body, without the names of union members that pydantic puts between the fields."""
     path: list[str] = []
     here = body
-    for i, part in enumerate(loc):
-        last = i == len(loc) - 1
-        if isinstance(here, Mapping) and (part in here or (last and not _is_member(part, here))):
+    for i, part in enumerate(finding["loc"]):
+        lacks = finding["type"] == "missing" and i == len(finding["loc"]) - 1
+        if isinstance(here, Mapping) and (part in here or lacks):
             path.append(str(part))
             here = here.get(part)
         elif isinstance(here, list) and isinstance(part, int) and part < len(here):
             path.append(str(part))
             here = here[part]
-    return ".".join(path) or None
-
-
-def _is_member(part: object, here: Mapping[Any, Any]) -> bool:
-    """Whether a last part that the body lacks is a union member's name, and not a missing field."""
-    text = str(part)
-    return text in here.values() or any(mark in text for mark in "[](,")
+    if finding["type"].startswith("union_tag_"):
+        path.append(str(finding["ctx"]["discriminator"]).strip("'"))
+    return tuple(path)

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -46,9 +49,29 @@ class Server(uvicorn.Server):
             host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
             self._started(f"http://{host}:{self.servers[0].sockets[0].getsockname()[1]}")
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM. Uvicorn's own would raise the signal again at the end, and so end the process
+        before the engines are shut down."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("draining for up to %g s", self._settings.drain_timeout_s)
-        await self._service.drain(self._settings.drain_timeout_s)
+        draining = asyncio.create_task(self._service.drain(self._settings.drain_timeout_s))
+        while not draining.done():
+            await asyncio.wait((draining,), timeout=0.1)
+            if self.force_exit:  # a second Ctrl-C
+                await self._service.drain(0)
         await super().shutdown(sockets)
 
     async def watch(self) -> None:

@@ -2,22 +2,25 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
+from starlette.responses import Response
 
 from decoders.core import Prompt, Sampling
 from decoders.errors import DecantError, EngineDead, InvalidRequest
 from server.admission import Admission
 from server.engines.build import Loaded
-from server.errors import BodyTooLarge, Overloaded, UnknownModel, invalid
+from server.errors import BodyTooLarge, Overloaded, UnknownModel, invalid, response
 from server.metrics import Metrics
 from server.settings import ServerSettings
 
 MAX_BODY = 16 * 2**20  # bytes: more than the longest context of any model, as JSON
+LAST_WORDS = 5.0  # seconds that a request ended by a shutdown has to tell its client
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -46,23 +49,24 @@ class Service:
 
     async def parse(self, request: Request, body: type[Parsed]) -> Parsed:
         """A request's body. Raises `InvalidRequest`, `BodyTooLarge`, `UnknownModel`."""
-        data: Any = None
+        raw = await _read(request)
         try:
-            raw = await _read(request)
-            try:
-                data = from_json(raw)
-            except ValueError as error:
-                raise InvalidRequest(f"The body is not JSON: {error}.") from error
-            try:
-                parsed = body.model_validate(data)
-            except ValidationError as error:
-                raise invalid(error, data) from error
-            if getattr(parsed, "model", None) not in (None, self.model):
-                raise UnknownModel(f"The model '{parsed.model}' is not served here: '{self.model}' is.")  # type: ignore[attr-defined]
-        except DecantError as error:
-            self.metrics.refused("unknown_model" if isinstance(error, UnknownModel) else "invalid")
-            raise
+            data: Any = from_json(raw, allow_inf_nan=False)
+        except ValueError as error:
+            raise InvalidRequest(f"The body is not JSON: {error}.") from error
+        try:
+            parsed = body.model_validate(data)
+        except ValidationError as error:
+            raise invalid(error, data) from error
+        if getattr(parsed, "model", None) not in (None, self.model):
+            raise UnknownModel(f"The model '{parsed.model}' is not served here: '{self.model}' is.")  # type: ignore[attr-defined]
         return parsed
+
+    def refuse(self, error: DecantError) -> Response:
+        """The answer to a request that was found wanting before any work."""
+        if isinstance(error, InvalidRequest | UnknownModel | BodyTooLarge):
+            self.metrics.refused("unknown_model" if isinstance(error, UnknownModel) else "invalid")
+        return response(error)
 
     def check_engines(self) -> None:
         """Raise `EngineDead` where no request can be answered any more."""
@@ -70,23 +74,23 @@ class Service:
             if not up:
                 raise EngineDead(f"The {engine} engine has died. The server must be restarted.")
 
-    def check_length(self, prompt: Prompt, sampling: Sampling, field_name: str) -> None:
+    def check_length(self, prompt: Prompt, sampling: Sampling, prompt_field: str, length_field: str) -> None:
         """Refuse what does not fit the policy's context."""
         limit = self.loaded.text.max_model_len
         length = len(prompt.tokens)
         if length == 0:
-            raise InvalidRequest("The prompt is empty.", field_name)
+            raise InvalidRequest("The prompt is empty.", prompt_field)
         if length >= limit:
             raise InvalidRequest(
                 f"The prompt has {length} tokens; with at least one to come, it must have fewer than this model's "
                 f"context of {limit}.",
-                field_name,
+                prompt_field,
             )
         if length + sampling.max_tokens > limit:
             raise InvalidRequest(
-                f"The prompt has {length} tokens and max_tokens asks for {sampling.max_tokens} more: together over "
+                f"The prompt has {length} tokens and {length_field} asks for {sampling.max_tokens} more: together over "
                 f"this model's context of {limit}.",
-                "max_tokens",
+                length_field,
             )
 
     def begin(self, answer: Stoppable) -> None:
@@ -107,7 +111,9 @@ class Service:
         except TimeoutError:
             for answer in tuple(self._answering):
                 answer.stop(Overloaded("The server shut down before this request was done.", "draining", 5))
-            await self._idle.wait()
+            with suppress(TimeoutError):  # a client that does not read keeps no server up
+                async with asyncio.timeout(LAST_WORDS):
+                    await self._idle.wait()
 
 
 async def _read(request: Request) -> bytes:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from yaml import YAMLError
 
 EngineArgs = dict[str, Any]  # vLLM's own engine arguments, handed through as they are
 
@@ -147,13 +148,11 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, config: Path | None = None, **defaults: Any) -> "Settings":
-        """`config` or `defaults`, overridden by the environment. Raises `SettingsError`."""
-        values = defaults
-        if config is not None:
-            if not config.is_file():
-                raise SettingsError(f"there is no settings file {config}")
-            values = YamlConfigSettingsSource(cls, yaml_file=config)()
+        """`config` over `defaults`, both overridden by the environment. Raises `SettingsError`."""
+        if config is not None and not config.is_file():
+            raise SettingsError(f"there is no settings file {config}")
         try:
-            return cls(**values)
-        except ValueError as error:
+            values = {} if config is None else YamlConfigSettingsSource(cls, yaml_file=config)()
+            return cls(**{**defaults, **values})
+        except (OSError, TypeError, ValueError, YAMLError) as error:
             raise SettingsError(f"{config or 'settings'}: {error}") from error

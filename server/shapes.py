@@ -37,7 +37,7 @@ class Completions:
         return {
             "index": index,
             "text": text,
-            "logprobs": None if self._top is None else _columns(tokens, 0),
+            "logprobs": None if self._top is None else _columns(tokens, text, 0),
             "finish_reason": candidate.finish if self._completes else "length",
             "stop_reason": candidate.stop if self._completes else None,
         }
@@ -50,9 +50,9 @@ class Completions:
         return {
             "index": index,
             "text": text,
-            "logprobs": None if self._top is None else _columns(tokens, offset),
-            "finish_reason": piece.finish,
-            "stop_reason": piece.stop,
+            "logprobs": None if self._top is None else _columns(tokens, text, offset),
+            "finish_reason": piece.finish if self._completes else "length",
+            "stop_reason": piece.stop if self._completes else None,
         }
 
     def _contents(self, prompt: Prompt, part: Candidate, *, first: bool) -> tuple[str, list[TokenLogprob | None]]:
@@ -105,15 +105,18 @@ class Chat:
         return {"content": content, "refusal": None}
 
 
-def _columns(tokens: Sequence[TokenLogprob | None], offset: int) -> Json:
-    """Completions' log-probabilities; the first token of a prompt has none."""
+def _columns(tokens: Sequence[TokenLogprob | None], text: str, offset: int) -> Json:
+    """Completions' log-probabilities; the first token of a prompt has none, and its text is what the others leave."""
     columns: Json = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+    rest = "".join(token.text for token in tokens if token is not None)
+    first = text[: len(text) - len(rest)] if text.endswith(rest) else ""
     for token in tokens:
-        columns["tokens"].append("" if token is None else token.text)
+        word = first if token is None else token.text
+        columns["tokens"].append(word)
         columns["token_logprobs"].append(None if token is None else _finite(token.logprob))
         columns["top_logprobs"].append(None if token is None else {a.text: _finite(a.logprob) for a in token.top})
         columns["text_offset"].append(offset)
-        offset += 0 if token is None else len(token.text)
+        offset += len(word)
     return columns
 
 

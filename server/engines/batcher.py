@@ -51,6 +51,8 @@ class Batcher:
                     _fail(batch[0], error)
                     continue
                 for call in batch:
+                    if call.answer.done():  # nobody waits any more: a hanging batch is not tried again
+                        continue
                     try:
                         await self._answer([call])
                     except Exception as own:

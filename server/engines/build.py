@@ -1,10 +1,13 @@
 """From settings to everything loaded: the policy, its text, the rewards."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from decoders.core import Models, Reward
+from decoders.core import Candidate, Models, Reward, Sampling
+from decoders.errors import RewardFailed
+from decoders.rng import SeededRng
 from server.engines.batcher import Batcher
 from server.engines.function import scorer
 from server.engines.guard import Guarded
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 Report = Callable[[str], None]
+log = logging.getLogger("decant")
 
 
 @dataclass
@@ -66,6 +70,32 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
     policy = VllmPolicy(engines["policy"], settings.policy.served_name)
     kinds: dict[str, str] = {name: spec.kind for name, spec in settings.rewards.items()}
     return Loaded(Models(policy, rewards), text, kinds, engines, closers)
+
+
+async def warm(loaded: Loaded) -> None:
+    """Walk each path once, so that no client waits for what is compiled at its first use.
+
+    A reward that fails here is only reported: one on another server may come up later.
+    """
+    prompt = await loaded.text.encode("Hello")
+    drawn: list[Candidate] = []
+    for sampling in _WARM if loaded.engines else ():
+        async for _, candidate in loaded.models.policy.sample(
+            prompt, 2 if sampling.temperature else 1, sampling, SeededRng(0)
+        ):
+            drawn.append(candidate)
+    for name, reward in loaded.models.rewards.items():
+        try:
+            await reward.score(prompt, drawn)
+        except RewardFailed as error:
+            log.warning("the reward '%s' does not answer yet: %s", name, error)
+
+
+_WARM = (
+    Sampling(max_tokens=2),
+    Sampling(max_tokens=2, temperature=0.0),
+    Sampling(max_tokens=2, logprobs=1, prompt_logprobs=1, top_k=5, top_p=0.9, presence_penalty=0.1, min_p=0.01),
+)
 
 
 def _reward(

@@ -28,16 +28,17 @@ def scorer(function: Function) -> Callable[[Sequence[Pair]], asyncio.Future[list
             if error is not None:
                 answer.set_exception(error)
             else:
-                answer.set_result(list(result or []))
+                answer.set_result(result or [])
 
         def run() -> None:
-            result, error = None, None
+            result: list[float] | None = None
+            error: BaseException | None = None
             try:
-                result = function(prompts, completions)
-            except Exception as raised:
-                error = raised
-            except BaseException as raised:  # SystemExit and its like end a thread, not a server
-                error = RuntimeError(f"{type(raised).__name__}: {raised}")
+                result = [float(score) for score in function(prompts, completions)]
+            except BaseException as raised:
+                # SystemExit and its like end a thread, not a server; StopIteration is what no future can carry.
+                plain = isinstance(raised, Exception) and not isinstance(raised, StopIteration)
+                error = raised if plain else RuntimeError(f"{type(raised).__name__}: {raised}")
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, result, error)
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 import uuid
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 from vllm import PoolingParams
 from vllm.inputs.engine import tokens_input
@@ -47,7 +48,10 @@ class VllmReward:
         return list(await asyncio.gather(*(self._score(prompt, c) for c in completions)))
 
     async def _score(self, prompt: Prompt, candidate: Candidate) -> float:
-        tokens = self._tokens(prompt, candidate)
+        tokens, start = self._tokens(prompt, candidate)
+        limit = self._text.max_model_len
+        if len(tokens) > limit:
+            raise RewardFailed(f"prompt and completion are {len(tokens)} tokens, and it reads {limit}")
         params = PoolingParams(task=self._task, use_activation=self._settings.activation)
         try:
             with engine_errors("reward"):
@@ -59,21 +63,23 @@ class VllmReward:
         if isinstance(self._settings, ClassifierReward):
             return float(data[label])
         steps = [float(row[label]) for row in data.reshape(len(data), -1)]
+        if self._steps is None:  # one for each token: the prompt's say nothing of the completion
+            steps = steps[start:] or steps[-1:]
         if not steps:
             raise RewardFailed("the model marked no step: check step_tag and the engine's pooler_config")
         return REDUCE[self._settings.reduce](steps)
 
-    def _tokens(self, prompt: Prompt, candidate: Candidate) -> Tokens:
-        """The token ids to score. Text that a stop string cut is encoded anew: its ids run past the cut."""
-        if self._hands_over_tokens:
-            own = self._text.tokens(candidate.text, special=False) if candidate.trimmed else candidate.tokens
-            tokens = prompt.tokens + own
-        else:
+    def _tokens(self, prompt: Prompt, candidate: Candidate) -> tuple[Tokens, int]:
+        """The token ids to score, and where the completion begins among them.
+
+        Text that a stop string cut is encoded anew, since its ids run past the cut.
+        """
+        if not self._hands_over_tokens:
             tokens = self._encode(prompt, self._tagged(candidate.text))
-        limit = self._text.max_model_len
-        if len(tokens) > limit:
-            raise RewardFailed(f"prompt and completion are {len(tokens)} tokens, and it reads {limit}")
-        return tokens
+            alone = self._encode(prompt, "")
+            return tokens, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(tokens, alone, strict=False)))
+        own = self._text.tokens(candidate.text, special=False) if candidate.trimmed else candidate.tokens
+        return prompt.tokens + own, len(prompt.tokens)
 
     def _tagged(self, completion: str) -> str:
         if self._steps is None:

@@ -21,6 +21,8 @@ _SUPPORTED = frozenset(
     {"n", "max_tokens", "temperature", "top_k", "logprobs", "stream", "skip_special_tokens", "logit_bias"}
 )
 _DEFAULTS = Sampling()
+# What requests call the fields that are named otherwise here; prompt_logprobs are what `echo` adds to `logprobs`.
+_REQUESTED_AS = {"include_stop": "include_stop_str_in_output", "grammar": "response_format", "prompt_logprobs": "echo"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class ToyPolicy:
         if sampling.temperature == 0:
             best = logits.index(max(logits))
             return [0.0 if v == best else -math.inf for v in range(self.vocabulary)]
-        logits = [v / sampling.temperature for v in logits]
+        likeliest = max(logits)  # differences first: a small temperature must not overflow
+        logits = [(v - likeliest) / sampling.temperature for v in logits]
         if sampling.top_k > 0:
             kept = sorted(range(self.vocabulary), key=lambda v: -logits[v])[: sampling.top_k]
             logits = [x if v in kept else -math.inf for v, x in enumerate(logits)]
@@ -160,4 +163,12 @@ class ToyText:
         """Refuse what a table can not do."""
         for f in fields(Sampling):
             if f.name not in _SUPPORTED and getattr(sampling, f.name) != getattr(_DEFAULTS, f.name):
-                raise InvalidRequest(f"The toy policy does not support '{f.name}'.", f.name)
+                name = _REQUESTED_AS.get(f.name, f.name)
+                if sampling.grammar is not None and sampling.grammar.kind == "regex" and f.name == "grammar":
+                    name = "regex"
+                raise InvalidRequest(f"The toy policy does not support '{name}'.", name)
+        wrong = [t for t in sampling.logit_bias if not 0 <= t < self.vocab_size]
+        if wrong:
+            raise InvalidRequest(
+                f"Token ids {wrong[:5]} are outside the vocabulary of {self.vocab_size} tokens.", "logit_bias"
+            )

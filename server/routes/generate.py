@@ -9,7 +9,6 @@ from starlette.responses import Response
 from decoders.core import Prompt, Sampling
 from decoders.errors import DecantError, InvalidRequest
 from server.answer import Answer, Job
-from server.errors import response
 from server.schemas.chat import ChatBody
 from server.schemas.common import Body, body_schema
 from server.schemas.completions import CompletionsBody
@@ -30,7 +29,7 @@ def router(service: Service) -> APIRouter:
             samplings = [body.sampling(p, service.loaded.text.max_model_len) for p in prompts]
             return _answer(service, body, shape, prompts, samplings, "prompt")
         except DecantError as error:
-            return response(error)
+            return service.refuse(error)
 
     @routes.post("/v1/chat/completions", openapi_extra=body_schema(ChatBody))
     async def chat(request: Request) -> Response:
@@ -42,7 +41,7 @@ def router(service: Service) -> APIRouter:
                 service, body, Chat(body.top_logprobs or 0 if body.logprobs else None), [prompt], [sampling], "messages"
             )
         except DecantError as error:
-            return response(error)
+            return service.refuse(error)
 
     return routes
 
@@ -58,7 +57,7 @@ def _answer(
     """Check what can be checked before any work, then hand over to the work."""
     service.check_engines()
     for prompt, sampling in zip(prompts, samplings, strict=True):
-        service.check_length(prompt, sampling, field)
+        service.check_length(prompt, sampling, field, body.length_field)
     service.loaded.text.check(samplings[0])
     strategy, name = body.decoding, body.decoding.strategy
     strategy.check(service.loaded.models, samplings[0])

@@ -11,7 +11,6 @@ from decoders.errors import DecantError
 from decoders.pool import weighted_sum
 from decoders.score import Score
 from server.answer import Answer, Job
-from server.errors import response
 from server.schemas.common import body_schema
 from server.schemas.rewards import RewardsBody
 from server.service import Service
@@ -47,14 +46,14 @@ def router(service: Service) -> APIRouter:
         try:
             body = await service.parse(request, RewardsBody)
             service.check_engines()
-            weights = models.weights(body.reward)
+            weights = models.weights(body.reward, "reward")
             if body.messages is not None:
                 prompt = await text.chat([m.plain() for m in body.messages])
             else:
                 prompt = await text.encode(body.prompt or "")
             completions = await asyncio.gather(*(text.completion(c, ended=body.ended) for c in body.completions))
         except DecantError as error:
-            return response(error)
+            return service.refuse(error)
         job = Job(Score(completions, body.reward), "rewards", [(prompt, Sampling())], None)
         return Answer(service, job, RewardsWriter(service.model, weights))
 

@@ -42,6 +42,10 @@ class ChatBody(Body, frozen=True, extra="forbid"):
             raise InvalidRequest("max_tokens and max_completion_tokens say different things.", "max_tokens")
         return self
 
+    @property
+    def length_field(self) -> str:
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+
     def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:
         asked = self.max_completion_tokens or self.max_tokens
         room = max(max_model_len - len(prompt.tokens), 1)

@@ -101,6 +101,11 @@ class Body(BaseModel, frozen=True, extra="forbid"):
         return self
 
     @property
+    def length_field(self) -> str:
+        """The field that asked for the answer's length."""
+        return "max_tokens"
+
+    @property
     def grammar_of_format(self) -> Grammar | None:
         if self.response_format is None or self.response_format.type == "text":
             return None

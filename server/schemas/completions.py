@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
@@ -12,8 +12,35 @@ from server.schemas.common import MAX_LOGPROBS, Body
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
+def _form(prompt: object) -> str | None:
+    """Which of the prompt's forms this means to be, so that an error is about that one."""
+    if isinstance(prompt, str):
+        return "text"
+    match prompt:
+        case [str(), *_]:
+            return "texts"
+        case [int(), *_] if not isinstance(prompt[0], bool):
+            return "tokens"
+        case [list(), *_]:
+            return "token lists"
+    return None
+
+
+AnyPrompt = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[list[str], Tag("texts")]
+    | Annotated[TokenIds, Tag("tokens")]
+    | Annotated[list[TokenIds], Tag("token lists")],
+    Discriminator(
+        _form,
+        custom_error_type="prompt_form",
+        custom_error_message="Input should be a string, a list of strings, a list of token ids or a list of those",
+    ),
+]
+
+
 class CompletionsBody(Body, frozen=True, extra="forbid"):
-    prompt: str | TokenIds | Annotated[list[str], Field(min_length=1)] | Annotated[list[TokenIds], Field(min_length=1)]
+    prompt: AnyPrompt
     max_tokens: int = Field(16, ge=0, le=2**31)
     echo: bool = Field(False, description="Put the prompt before the completion.")
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)

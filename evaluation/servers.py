@@ -1,0 +1,105 @@
+"""Servers to measure, each in a process of its own on a free port of this machine."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+START = 600.0  # seconds that a server may take to start
+_ADDRESS = re.compile(r"at (http://\S+)")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A child that writes its log to a file, and is ended with the block."""
+    with log.open("w") as out:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            text=True,
+            env={**os.environ, **environment},
+        )
+    with child:  # closes its pipes
+        try:
+            yield child
+        finally:
+            child.send_signal(signal.SIGTERM)
+            try:
+                child.wait(30)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+@contextmanager
+def decant(settings: dict[str, Any]) -> Iterator[str]:
+    """`decant serve` with these settings; its address."""
+    with tempfile.TemporaryDirectory() as folder:
+        config, log = Path(folder, "decant.yaml"), Path(folder, "log")
+        config.write_text(yaml.safe_dump(settings))
+        command = [sys.executable, "-m", "server.cli", "serve", "--config", str(config), "--port", "0"]
+        with process(command, log) as child:
+            wait(child, log, lambda: bool(_ADDRESS.search(log.read_text())))
+            found = _ADDRESS.search(log.read_text())
+            assert found is not None
+            yield found[1]
+
+
+@contextmanager
+def vllm(model: str, name: str, engine: dict[str, Any]) -> Iterator[str]:
+    """`vllm serve` with these engine arguments, quiet as Decant is; its address."""
+    port = free_port()
+    flags: list[str] = []
+    for key, value in engine.items():
+        flag = key.replace("_", "-")
+        flags += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        command = [
+            *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model, "--served-model-name", name),
+            *("--port", str(port), "--host", "127.0.0.1", "--uvicorn-log-level", "warning", *flags),
+        ]
+        # The command asks for the metadata of a distribution named vllm, which the CPU build is not: a stub serves.
+        stub = Path(folder, "vllm-0.32.0+cpu.dist-info")
+        stub.mkdir()
+        (stub / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
+        path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), folder)))
+        with process(command, log, PYTHONPATH=path, VLLM_LOGGING_LEVEL="WARNING") as child:
+            url = f"http://127.0.0.1:{port}"
+            wait(child, log, lambda: _answers(f"{url}/health"))
+            yield url
+
+
+def wait(child: subprocess.Popen[str], log: Path, ready: Any) -> None:
+    """Until `ready()`; SystemExit with the end of the log if the child ends first, or takes too long."""
+    deadline = time.monotonic() + START
+    while not ready():
+        if child.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"{' '.join(child.args)} did not start:\n{log.read_text()[-3000:]}")  # type: ignore[arg-type]
+        time.sleep(0.25)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

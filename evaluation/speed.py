@@ -1,0 +1,148 @@
+"""How fast Decant is beside what one would use instead: ratios, each within one run on one machine.
+
+    python -m evaluation.speed [plain] [tiny] [best_of_n]
+
+plain, tiny   requests a second at concurrency 16 against `vllm serve` with the same engine arguments, on the demo
+              policy and on a tiny random model, where the server itself is the load
+best_of_n     wall time of best-of-16 over HTTP against raw vLLM: generate(n=16), then one classify call
+
+Both sides are up at once and take turns, so that what else the machine does meets both alike; a ratio is the median
+over turns.
+"""
+
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from evaluation.load import rate
+from evaluation.servers import decant, process, vllm, wait
+from evaluation.tiny import make_policy
+from server.demo.world import ensure
+
+GIB = 2**30
+CONCURRENCY = 16
+CHUNKS = {"enable_chunked_prefill": False}  # Decant's own choice on CPU, so the other side has it too
+console = Console()
+
+
+def plain() -> tuple[str, float, float]:
+    engine = {"max_model_len": 1024, "kv_cache_memory_bytes": GIB}
+    return _against_vllm("requests/s, demo policy", str(ensure().policy), engine, requests=96, tokens=32, turns=5)
+
+
+def tiny() -> tuple[str, float, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        engine = {"max_model_len": 512, "kv_cache_memory_bytes": GIB // 4, "dtype": "float32"}
+        name = "requests/s, tiny random model"
+        return _against_vllm(name, str(make_policy(Path(folder))), engine, requests=1000, tokens=16, turns=7)
+
+
+def _against_vllm(
+    name: str, model: str, engine: dict[str, Any], *, requests: int, tokens: int, turns: int
+) -> tuple[str, float, float]:
+    console.print(f"[bold]{name}[/]: starting `vllm serve` and `decant serve`")
+    settings = {"policy": {"model": model, "name": "m", "engine": engine}}
+    with vllm(model, "m", {**engine, **CHUNKS}) as theirs, decant(settings) as ours:
+
+        def turn(url: str) -> float:
+            return rate(url, _bodies(requests, tokens), CONCURRENCY)
+
+        return name, *_ratio(lambda: turn(ours), lambda: turn(theirs), turns)
+
+
+def best_of_n(n: int = 16, tokens: int = 48) -> tuple[str, float, float]:
+    name = f"wall time, best of {n}"
+    console.print(f"[bold]{name}[/]: starting raw vLLM and `decant serve`")
+    world = ensure()
+    engine = {"max_model_len": 1024, "kv_cache_memory_bytes": GIB}
+    settings = {
+        "policy": {"model": str(world.policy), "name": "m", "engine": engine},
+        "rewards": {"default": {"kind": "classifier", "model": str(world.reward), "engine": engine}},
+    }
+    models = {"policy": str(world.policy), "reward": str(world.reward), "engine": {**engine, **CHUNKS}}
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        command = [sys.executable, "-m", "evaluation.raw", json.dumps(models)]
+        with process(command, log, VLLM_LOGGING_LEVEL="ERROR") as raw, decant(settings) as url:
+            assert raw.stdin is not None
+            assert raw.stdout is not None
+            client = httpx.Client(base_url=url, timeout=600)
+
+            def hear() -> dict[str, Any]:
+                assert raw.stdout is not None
+                for line in raw.stdout:
+                    if line.startswith(">"):
+                        heard: dict[str, Any] = json.loads(line[1:])
+                        return heard
+                raise SystemExit(f"raw vLLM ended:\n{log.read_text()[-3000:]}")
+
+            wait(raw, log, lambda: hear()["ready"])
+
+            def theirs() -> float:
+                ask = {"n": n, "max_tokens": tokens, "tokens": _prompt()}
+                assert raw.stdin is not None
+                raw.stdin.write(json.dumps(ask) + "\n")
+                raw.stdin.flush()
+                return float(hear()["seconds"])
+
+            def ours() -> float:
+                body = {"prompt": _prompt(), "max_tokens": tokens, "ignore_eos": True}
+                started = time.perf_counter()
+                answer = client.post("/v1/completions", json={**body, "decoding": {"strategy": "best_of_n", "n": n}})
+                assert answer.status_code == 200, answer.text
+                return time.perf_counter() - started
+
+            return name, *_ratio(ours, theirs, turns=9)
+
+
+def _ratio(ours: Callable[[], float], theirs: Callable[[], float], turns: int) -> tuple[float, float]:
+    """Median and interquartile range of ours/theirs over turns, the first of each thrown away."""
+    ours(), theirs()
+    ratios = []
+    for i in track(range(turns), "taking turns", console=console, transient=True):
+        first, second = (ours, theirs) if i % 2 else (theirs, ours)
+        a, b = first(), second()
+        ratios.append(a / b if first is ours else b / a)
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return statistics.median(ratios), high - low
+
+
+def _prompt() -> list[int]:
+    """Twenty tokens that no cache has seen."""
+    return [random.randrange(100, 300) for _ in range(20)]
+
+
+def _bodies(requests: int, tokens: int) -> list[dict[str, Any]]:
+    return [{"model": "m", "prompt": _prompt(), "max_tokens": tokens, "ignore_eos": True} for _ in range(requests)]
+
+
+MEASURES: dict[str, tuple[Callable[[], tuple[str, float, float]], str]] = {
+    "plain": (plain, "at least 0.95"),
+    "tiny": (tiny, "at least 0.85"),
+    "best_of_n": (best_of_n, "at most 1.10"),
+}
+
+
+def main() -> None:
+    table = Table("measure", "Decant / other", "IQR", "aim", title="Speed as ratios")
+    for name in sys.argv[1:] or MEASURES:
+        measure, aim = MEASURES[name]
+        label, ratio, spread = measure()
+        console.print(f"{label}: {ratio:.3f} (IQR {spread:.3f}, {aim})")
+        table.add_row(label, f"{ratio:.3f}", f"{spread:.3f}", aim)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tests: laws by enumeration, arithmetic against closed forms, contracts over every registered part."""

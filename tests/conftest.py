@@ -1,0 +1,18 @@
+"""What tests share: one real server on tiny models for the whole run."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from evaluation.servers import decant
+from evaluation.tiny import make
+from tests.engine import Tiny, settings
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+    """`decant serve` on vLLM with tiny random models; started by the first test that asks for it."""
+    models = make(tmp_path_factory.mktemp("tiny"))
+    with decant(settings(models)) as url, httpx.Client(base_url=url, timeout=300) as client:
+        yield Tiny(client, models)

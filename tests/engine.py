@@ -1,0 +1,91 @@
+"""A real `decant serve` on tiny random models, and the Transformers reference beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ENGINE = {"dtype": "float32", "max_model_len": 1024, "kv_cache_memory_bytes": 2**28, "enforce_eager": True}
+
+
+def settings(models: dict[str, Path]) -> dict[str, Any]:
+    return {
+        "policy": {"model": str(models["policy"]), "name": "tiny", "engine": {**ENGINE, "max_num_seqs": 32}},
+        "rewards": {
+            "default": {"kind": "classifier", "model": str(models["classifier"]), "engine": ENGINE},
+            "steps": {"kind": "process", "model": str(models["process"]), "reduce": "mean", "engine": ENGINE},
+            "foreign": {"kind": "classifier", "model": str(models["other"]), "engine": ENGINE},
+        },
+        "server": {"max_sequences": 64},
+    }
+
+
+@cache
+def transformers(path: Path, kind: str) -> Any:
+    """A model as Transformers loads it, in float32."""
+    import torch
+    import transformers as library
+
+    return getattr(library, f"AutoModelFor{kind}").from_pretrained(path, dtype=torch.float32).eval()
+
+
+@cache
+def tokenizer(path: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path)
+
+
+def greedy(path: Path, prompt: Sequence[int], count: int) -> tuple[list[int], list[float]]:
+    """Tokens and log-probabilities of greedy decoding, end-of-sequence ignored."""
+    import torch
+
+    ids, logprobs = list(prompt), []
+    with torch.no_grad():
+        for _ in range(count):
+            row = transformers(path, "CausalLM")(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+            ids.append(int(row.argmax()))
+            logprobs.append(float(row[ids[-1]]))
+    return ids[len(prompt) :], logprobs
+
+
+def teacher_forced(path: Path, ids: Sequence[int]) -> list[float]:
+    """log pi(token | those before) of every token but the first."""
+    import torch
+
+    with torch.no_grad():
+        rows = transformers(path, "CausalLM")(torch.tensor([list(ids)])).logits[0].log_softmax(-1)
+    return [float(rows[i, token]) for i, token in enumerate(ids[1:])]
+
+
+def classify(path: Path, ids: Sequence[int], kind: str = "SequenceClassification") -> Any:
+    import torch
+
+    with torch.no_grad():
+        return transformers(path, kind)(torch.tensor([list(ids)])).logits[0]
+
+
+@dataclass
+class Tiny:
+    """The server's client and the models it serves."""
+
+    client: httpx.Client
+    models: dict[str, Path]
+    prompts: dict[str, list[int]] = field(default_factory=dict)
+
+    def ids(self, text: str, model: str = "policy") -> list[int]:
+        return list(tokenizer(self.models[model]).encode(text, add_special_tokens=False))
+
+    def post(self, path: str = "/v1/completions", **body: Any) -> dict[str, Any]:
+        answer = self.client.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples on /metrics."""
+        lines = self.client.get("/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + "{", name + " ")))

@@ -1,0 +1,199 @@
+"""What every strategy owes the server, tried on the toy: its events, its costs, and no work left behind."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from decoders import STRATEGIES, Strategy
+from decoders.base import Decoder
+from decoders.core import Done, Event, Models, Prompt, Reward, Sampling, Step
+from decoders.errors import EngineFailed, RewardFailed
+from decoders.rng import SeededRng
+from decoders.sample import join
+from server.engines.toy import ToyPolicy, ToyReward
+from tests.watched import BackwardsPolicy, BrokenReward, HookedReward, WatchedPolicy, fail, forever, nothing, world
+
+PROMPT = Prompt((1, 2), "good bad")
+BOTH = {"default": 1.0, "brevity": 0.5}
+DECODERS: list[Decoder] = [strategy(reward=BOTH) for strategy in STRATEGIES]
+
+every = pytest.mark.parametrize("decoder", DECODERS, ids=lambda d: d.strategy)
+
+
+async def collect(decoder: Decoder, models: Models, sampling: Sampling, seed: int = 0) -> tuple[list[Step], Done]:
+    events: list[Event] = [e async for e in decoder.decode(PROMPT, models, sampling, SeededRng(seed))]
+    steps = [e for e in events if isinstance(e, Step)]
+    last = events[-1]
+    assert isinstance(last, Done)
+    assert len(steps) == len(events) - 1, "steps, then one end"
+    return steps, last
+
+
+def quietly(test: Callable[[], Awaitable[None]]) -> None:
+    """Run it in a loop of its own, and see that it leaves no task behind."""
+
+    async def main() -> None:
+        await test()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+@every
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("n", [1, 3])
+def test_steps_make_up_the_results_and_costs_are_those_of_the_policy(decoder: Decoder, n: int, stream: bool) -> None:
+    async def test() -> None:
+        policy = WatchedPolicy()
+        steps, last = await collect(decoder, world(policy), Sampling(n=n, stream=stream))
+        assert len(last.results) == n
+        for index, result in enumerate(last.results):
+            pieces = [s.piece for s in steps if s.index == index]
+            assert [p.finish is None for p in pieces] == [True] * (len(pieces) - 1) + [False]
+            assert join(pieces) == result.candidate
+            assert "".join(p.text for p in pieces) == result.candidate.text
+            assert result.rewards["default"] == ToyReward().of(result.candidate.tokens)
+            assert set(result.rewards) == set(BOTH)
+        assert {s.index for s in steps} == set(range(n))
+        assert policy.open == 0
+        assert last.cost.generated_tokens == policy.tokens
+        assert last.cost.scored_tokens == 2 * (policy.tokens + len(PROMPT.tokens) * last.cost.candidates)
+        assert policy.most <= decoder.sequences(n)
+
+    quietly(test)
+
+
+@every
+def test_a_seed_fixes_the_answer_and_another_changes_it(decoder: Decoder) -> None:
+    async def test() -> None:
+        def run(seed: int) -> Awaitable[tuple[list[Step], Done]]:
+            return collect(decoder, world(WatchedPolicy()), Sampling(n=2), seed)
+
+        seen = [(await run(seed))[1].results for seed in range(8)]
+        again = [(await run(seed))[1].results for seed in range(8)]
+        assert seen == again
+        assert len({tuple(r.candidate.tokens for r in results) for results in seen}) > 1
+
+    quietly(test)
+
+
+@every
+def test_the_order_of_finishing_changes_nothing(decoder: Decoder) -> None:
+    async def test() -> None:
+        for seed in range(4):
+            _, straight = await collect(decoder, world(ToyPolicy()), Sampling(n=3), seed)
+            _, backwards = await collect(decoder, world(BackwardsPolicy()), Sampling(n=3), seed)
+            assert straight.results == backwards.results
+            assert (straight.candidates, straight.chosen) == (backwards.candidates, backwards.chosen)
+
+    quietly(test)
+
+
+@every
+def test_closing_it_midway_closes_the_policys_generators(decoder: Decoder) -> None:
+    async def test() -> None:
+        policy = WatchedPolicy()
+        run = decoder.decode(PROMPT, world(policy), Sampling(n=3, stream=True), SeededRng(0))
+        assert isinstance(await anext(run), Step)
+        await run.aclose()
+        assert policy.tokens > 0
+        assert policy.open == 0
+
+    quietly(test)
+
+
+@every
+@pytest.mark.parametrize("where", ["policy", "reward"])
+def test_cancelling_it_closes_the_policys_generators_and_its_tasks(decoder: Decoder, where: str) -> None:
+    async def test() -> None:
+        reached = asyncio.Event()
+
+        async def stuck() -> None:
+            reached.set()
+            await forever()
+
+        policy = WatchedPolicy(stuck if where == "policy" else nothing)
+        models = world(policy, HookedReward(stuck if where == "reward" else nothing))
+        task = asyncio.create_task(collect(decoder, models, Sampling(n=2)))
+        async with asyncio.timeout(5):
+            await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert policy.open == 0
+
+    quietly(test)
+
+
+@every
+@pytest.mark.parametrize("failing", [HookedReward(fail), BrokenReward()], ids=["later", "at once"])
+def test_a_failing_reward_is_that_failure_and_stops_the_rest(decoder: Decoder, failing: Reward) -> None:
+    async def test() -> None:
+        policy = WatchedPolicy()
+        models = world(policy, HookedReward(forever), failing)
+        with pytest.raises(RewardFailed, match="no answer"):
+            async with asyncio.timeout(5):
+                await collect(decoder, models, Sampling(n=2))
+        assert policy.open == 0
+
+    quietly(test)
+
+
+@every
+def test_a_failing_engine_is_that_failure_and_stops_the_rest(decoder: Decoder) -> None:
+    async def test() -> None:
+        async def fail() -> None:
+            raise EngineFailed("lost")
+
+        policy = WatchedPolicy(fail)
+        with pytest.raises(EngineFailed, match="lost"):
+            async with asyncio.timeout(5):
+                await collect(decoder, world(policy, HookedReward(forever)), Sampling(n=2))
+        assert policy.open == 0
+
+    quietly(test)
+
+
+@every
+def test_phases_add_up_to_the_wall_time(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only the policy and a reward move."""
+    now = 0.0
+
+    async def work() -> None:
+        nonlocal now
+        now += 1.0
+
+    async def test() -> None:
+        policy = WatchedPolicy(work)
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "perf_counter", lambda: now)
+            _, last = await collect(decoder, world(policy, HookedReward(work)), Sampling(n=2))
+        assert sum(last.cost.seconds.values()) == now > 2.0
+        assert last.cost.seconds["generate"] >= last.cost.candidates
+
+    quietly(test)
+
+
+@every
+def test_it_is_a_closed_value_that_survives_json(decoder: Decoder) -> None:
+    strategy: TypeAdapter[Decoder] = TypeAdapter(Strategy)
+    assert strategy.validate_json(strategy.dump_json(decoder)) == decoder
+    name = decoder.model_dump()["strategy"]
+    assert type(strategy.validate_python({"strategy": name})) is type(decoder)
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        strategy.validate_python({"strategy": name, "unheard_of": 1})
+    with pytest.raises(ValidationError, match="frozen"):
+        decoder.reward = None  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="does not match any"):
+        strategy.validate_python({"strategy": "unheard_of"})
+
+
+@every
+def test_it_says_its_law_and_its_size_and_accepts_the_toy(decoder: Decoder) -> None:
+    assert "\n    Law" in (type(decoder).__doc__ or "")
+    assert decoder.sequences(1) >= 1
+    assert decoder.sequences(3) >= 1
+    decoder.check(world(WatchedPolicy()), Sampling(n=2))

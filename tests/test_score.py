@@ -1,0 +1,73 @@
+"""Scoring alone: the rewards of given completions, in their order."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from decoders.core import Candidate, Done, Models, Prompt, RewardSpec, Sampling
+from decoders.errors import InvalidRequest, RewardFailed, UnknownReward
+from decoders.rng import SeededRng
+from decoders.score import Score
+from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
+
+PROMPT = Prompt((1, 2, 3), "good bad plain")
+COMPLETIONS = [Candidate((1, 0), " good", "stop"), Candidate((2, 2, 0), " bad bad", "stop")]
+MODELS = Models(ToyPolicy(), {"worth": ToyReward(), "brevity": ToyBrevity()})
+
+
+@dataclass
+class Stuck:
+    """A reward that never answers, and notes that it was told to stop."""
+
+    stopped: bool = False
+
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.stopped = True
+        return []
+
+
+class Failing:
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002
+        await asyncio.sleep(0)
+        raise RewardFailed("no answer")
+
+
+async def score(models: Models, reward: RewardSpec) -> Done:
+    (last,) = [e async for e in Score(COMPLETIONS, reward).decode(PROMPT, models, Sampling(), SeededRng(0))]
+    assert isinstance(last, Done)
+    return last
+
+
+def scored(models: Models, reward: RewardSpec) -> Done:
+    return asyncio.run(score(models, reward))
+
+
+def test_each_completion_gets_its_rewards_in_order() -> None:
+    last = scored(MODELS, {"brevity": 1.0, "worth": 1.0})
+    assert [r.candidate for r in last.results] == COMPLETIONS
+    assert [r.rewards for r in last.results] == [{"brevity": -1, "worth": 1}, {"brevity": -2, "worth": -2}]
+    assert last.cost.generated_tokens == 0
+    assert last.cost.scored_tokens == 2 * (2 + 3 + 2 * len(PROMPT.tokens))
+
+
+def test_one_reward_by_name_or_none_that_is_meant() -> None:
+    assert [r.rewards for r in scored(MODELS, "worth").results] == [{"worth": 1}, {"worth": -2}]
+    with pytest.raises(UnknownReward):
+        scored(MODELS, "absent")
+    with pytest.raises(InvalidRequest, match="Name a reward"):
+        scored(MODELS, None)
+
+
+def test_a_failing_reward_is_that_failure_and_stops_the_rest() -> None:
+    async def test() -> None:
+        stuck = Stuck()
+        with pytest.raises(RewardFailed, match="no answer"):
+            await score(Models(ToyPolicy(), {"a": stuck, "b": Failing()}), {"a": 1.0, "b": 1.0})
+        assert stuck.stopped, "before the loop ends and stops everything"
+
+    asyncio.run(test())

@@ -1,0 +1,81 @@
+"""The toy's models with something to watch or to go wrong: open generators, order, delays, failures."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from decoders.core import Candidate, Models, Policy, Prompt, Reward, Rng, Sampling
+from decoders.errors import RewardFailed
+from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
+
+
+async def nothing() -> None:
+    """No hook."""
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def fail() -> None:
+    raise RewardFailed("no answer")
+
+
+@dataclass
+class WatchedPolicy:
+    """The toy policy, which counts its open generators and its tokens, and waits after each thing it yields."""
+
+    then: Callable[[], Awaitable[None]] = nothing
+    inner: ToyPolicy = field(default_factory=ToyPolicy)
+    open: int = 0
+    most: int = 0
+    tokens: int = 0
+    name: str = "watched"
+
+    async def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        self.open += 1
+        self.most = max(self.most, n)
+        try:
+            async with aclosing(self.inner.sample(prompt, n, sampling, rng, pieces=pieces)) as samples:
+                async for i, candidate in samples:
+                    self.tokens += len(candidate.tokens)
+                    yield i, candidate
+                    await self.then()
+        finally:
+            self.open -= 1
+
+
+class BrokenReward:
+    """A reward that fails before there is anything to wait for."""
+
+    def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> Coroutine[Any, Any, list[float]]:  # noqa: ARG002
+        raise RewardFailed("no answer")
+
+
+class BackwardsPolicy(ToyPolicy):
+    """The toy policy, the last completion finishing first."""
+
+    async def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        for i, candidate in reversed([s async for s in super().sample(prompt, n, sampling, rng, pieces=pieces)]):
+            yield i, candidate
+
+
+@dataclass
+class HookedReward:
+    """The toy's reward, after something else."""
+
+    first: Callable[[], Awaitable[None]]
+
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+        await self.first()
+        return await ToyReward().score(prompt, completions)
+
+
+def world(policy: Policy, default: Reward | None = None, brevity: Reward | None = None) -> Models:
+    return Models(policy, {"default": default or ToyReward(), "brevity": brevity or ToyBrevity()})
