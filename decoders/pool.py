@@ -3,10 +3,13 @@
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from decoders.core import Candidate, Models, Prompt, Rng, Sampling
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -68,6 +71,16 @@ def weighted_sum(rewards: Mapping[str, Sequence[float]], weights: Mapping[str, f
     """sum_j weights[j] rewards[j][i] for each candidate i; not finite where any of its rewards is not."""
     columns = [[w * r for r in rewards[name]] for name, w in weights.items()]
     return [sum(row) if all(map(math.isfinite, row)) else math.nan for row in zip(*columns, strict=True)]
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results, in order. The first to fail stops the others, and is what is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as errors:
+        raise first_cause(errors) from None
+    return [task.result() for task in tasks]
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,10 +1,9 @@
 """Scoring alone: given completions, no generation."""
 
-import asyncio
 import time
 
 from decoders.core import Candidate, Cost, Done, Models, Prompt, Result, RewardSpec, Rng, Run, Sampling
-from decoders.pool import first_cause
+from decoders.pool import together
 
 
 class Score:
@@ -26,12 +25,7 @@ class Score:
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:  # noqa: ARG002
         started = time.perf_counter()
         weights = models.weights(self._reward)
-        try:
-            async with asyncio.TaskGroup() as scoring:
-                tasks = [scoring.create_task(models.rewards[name].score(prompt, self._completions)) for name in weights]
-        except BaseExceptionGroup as group:  # the first to fail has stopped the others
-            raise first_cause(group) from None
-        columns = [task.result() for task in tasks]
+        columns = await together(models.rewards[name].score(prompt, self._completions) for name in weights)
         tokens = sum(len(prompt.tokens) + len(c.tokens) for c in self._completions)
         yield Done(
             results=tuple(

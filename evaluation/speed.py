@@ -28,6 +28,7 @@ from rich.table import Table
 from evaluation.load import rate
 from evaluation.servers import decant, process, vllm, wait
 from evaluation.tiny import make_policy
+from server.demo.defaults import cpu_arguments
 from server.demo.world import ensure
 
 GIB = 2**30
@@ -37,13 +38,13 @@ console = Console()
 
 
 def plain() -> tuple[str, float, float]:
-    engine = {"max_model_len": 1024, "kv_cache_memory_bytes": GIB}
+    engine = {"max_model_len": 1024, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
     return _against_vllm("requests/s, demo policy", str(ensure().policy), engine, requests=96, tokens=32, turns=5)
 
 
 def tiny() -> tuple[str, float, float]:
     with tempfile.TemporaryDirectory() as folder:
-        engine = {"max_model_len": 512, "kv_cache_memory_bytes": GIB // 4, "dtype": "float32"}
+        engine = {"max_model_len": 512, "kv_cache_memory_bytes": GIB // 4, "dtype": "float32", "enforce_eager": True}
         name = "requests/s, tiny random model"
         return _against_vllm(name, str(make_policy(Path(folder))), engine, requests=1000, tokens=16, turns=7)
 
@@ -65,7 +66,7 @@ def best_of_n(n: int = 16, tokens: int = 48) -> tuple[str, float, float]:
     name = f"wall time, best of {n}"
     console.print(f"[bold]{name}[/]: starting raw vLLM and `decant serve`")
     world = ensure()
-    engine = {"max_model_len": 1024, "kv_cache_memory_bytes": GIB}
+    engine = {"max_model_len": 1024, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
     settings = {
         "policy": {"model": str(world.policy), "name": "m", "engine": engine},
         "rewards": {"default": {"kind": "classifier", "model": str(world.reward), "engine": engine}},

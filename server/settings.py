@@ -154,5 +154,5 @@ class Settings(BaseSettings):
         try:
             values = {} if config is None else YamlConfigSettingsSource(cls, yaml_file=config)()
             return cls(**{**defaults, **values})
-        except (OSError, TypeError, ValueError, YAMLError) as error:
+        except (OSError, ValueError, YAMLError) as error:
             raise SettingsError(f"{config or 'settings'}: {error}") from error

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from decoders.errors import RewardFailed
+from decoders.pool import together
 from server.engines.batcher import Pair
 from server.settings import HttpReward
 
@@ -29,14 +30,10 @@ class RemoteReward:
         texts = [i for i, (prompt, _) in enumerate(pairs) if prompt.messages is None]
         chats = [i for i, (prompt, _) in enumerate(pairs) if prompt.messages is not None]
         scores = [0.0] * len(pairs)
-        answers = await asyncio.gather(
-            *(
-                [self._ask({"input": [pairs[i][0].text + pairs[i][1].text for i in texts]}, len(texts))]
-                if texts
-                else []
-            ),
-            *(self._ask({"messages": _chat(pairs[i])}, 1) for i in chats),
-        )
+        asked = [self._ask({"messages": _chat(pairs[i])}, 1) for i in chats]
+        if texts:
+            asked.insert(0, self._ask({"input": [pairs[i][0].text + pairs[i][1].text for i in texts]}, len(texts)))
+        answers = await together(asked)
         for i, score in zip(texts + chats, (s for answer in answers for s in answer), strict=True):
             scores[i] = score
         return scores

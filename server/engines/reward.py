@@ -1,6 +1,5 @@
 """Reward models in a pooling engine of their own: sequence classifiers and process reward models."""
 
-import asyncio
 import math
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from decoders.core import Candidate, Prompt, Tokens
 from decoders.errors import InvalidRequest, RewardFailed
+from decoders.pool import together
 from server.engines.text import ModelText
 from server.engines.vllm import engine_errors
 from server.settings import ClassifierReward, ProcessReward, SettingsError
@@ -45,7 +45,7 @@ class VllmReward:
             raise SettingsError(f"reward model '{settings.model}' has {labels} outputs: set `label` to name one")
 
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
-        return list(await asyncio.gather(*(self._score(prompt, c) for c in completions)))
+        return await together(self._score(prompt, c) for c in completions)
 
     async def _score(self, prompt: Prompt, candidate: Candidate) -> float:
         tokens, start = self._tokens(prompt, candidate)

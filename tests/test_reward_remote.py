@@ -1,0 +1,206 @@
+"""A reward on another server, which speaks as vLLM's /classify and /pooling do."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from decoders.core import Candidate, Prompt
+from decoders.errors import RewardFailed
+from server.engines.batcher import Batcher, Pair
+from server.engines.guard import Guarded
+from server.engines.remote import RemoteReward
+from server.settings import HttpReward
+from tests.serving import PATIENCE, Json
+
+Answer = Callable[[Json], httpx.Response]
+CLASSIFY = "http://judge:8000/classify"
+POOLING = "http://judge:8000/pooling"
+CHAT = ({"role": "user", "content": "hi"},)
+
+
+def pair(prompt: str, completion: str, messages: tuple[dict[str, str], ...] | None = None) -> Pair:
+    return Prompt((1,), prompt, messages), Candidate((1,), completion, "stop")
+
+
+def rewards(body: Json, url: str = CLASSIFY, others: tuple[float, ...] = ()) -> httpx.Response:
+    """What vLLM answers: here the length of each text, and other outputs; in an order that only `index` tells."""
+    texts = body["input"] if "input" in body else ["".join(m["content"] for m in body["messages"])]
+    values = [[float(len(text)), *others] for text in texts]
+    if url == POOLING:
+        data: list[Json] = [{"index": i, "object": "pooling", "data": v} for i, v in enumerate(values)]
+    else:
+        data = [{"index": i, "label": "LABEL_0", "probs": v, "num_classes": len(v)} for i, v in enumerate(values)]
+    usage = {"prompt_tokens": 1, "total_tokens": 1, "completion_tokens": 0}
+    return httpx.Response(200, json={"object": "list", "model": "judge", "data": data[::-1], "usage": usage})
+
+
+@dataclass
+class Judge:
+    """The other server: keeps what it is asked, and answers by `answers` in turn, the last one again and again."""
+
+    answers: list[Answer]
+    bodies: list[Json] = field(default_factory=list)
+    headers: list[httpx.Headers] = field(default_factory=list)
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        self.bodies.append(body)
+        self.headers.append(request.headers)
+        return self.answers[min(len(self.bodies), len(self.answers)) - 1](body)
+
+    def ask(self, *pairs: Pair, url: str = CLASSIFY, **settings: Any) -> list[float]:
+        async def test() -> list[float]:
+            remote = RemoteReward(HttpReward(url=url, **settings), httpx.MockTransport(self.handle))
+            try:
+                return await remote.score(pairs)
+            finally:
+                await remote.aclose()
+
+        return run(test())
+
+
+def run(test: Coroutine[Any, Any, list[float]]) -> list[float]:
+    return asyncio.run(asyncio.wait_for(test, PATIENCE))
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.engines.remote.RETRY_AFTER", 0.001)
+
+
+@pytest.mark.parametrize("url", [CLASSIFY, POOLING])
+def test_texts_go_together_and_come_back_in_order(url: str) -> None:
+    judge = Judge([lambda body: rewards(body, url)])
+    assert judge.ask(pair("a", "bc"), pair("", "d"), pair("ab", "cd"), url=url) == [3.0, 1.0, 4.0]
+    [body] = judge.bodies
+    assert body.pop("task", None) == ("classify" if url == POOLING else None)
+    assert body == {"input": ["abc", "d", "abcd"], "use_activation": False}
+
+
+def test_a_chat_goes_as_messages_for_the_others_own_template() -> None:
+    judge = Judge([rewards])
+    assert judge.ask(pair("<hi>", "yes", CHAT), pair("a", "b"), pair("<hi>", "no", CHAT)) == [5.0, 2.0, 4.0]
+    chats = [body for body in judge.bodies if "messages" in body]
+    assert [body["messages"][-1] for body in chats] == [{"role": "assistant", "content": c} for c in ("yes", "no")]
+    for body in chats:
+        assert body["messages"][:-1] == list(CHAT)
+        assert body["add_generation_prompt"] is False
+    assert [body["input"] for body in judge.bodies if "input" in body] == [["ab"]]
+
+
+def test_the_label_says_which_output_is_the_reward() -> None:
+    judge = Judge([lambda body: rewards(body, others=(7.0,))])
+    assert judge.ask(pair("a", "b"), label=0) == [2.0]
+    assert judge.ask(pair("a", "b"), label=1) == [7.0]
+    with pytest.raises(RewardFailed, match="2 outputs: set `label`"):
+        judge.ask(pair("a", "b"))
+    with pytest.raises(RewardFailed, match="something else than rewards"):
+        judge.ask(pair("a", "b"), label=2)
+
+
+def test_model_activation_and_key_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "dk-secret")
+    judge = Judge([rewards])
+    judge.ask(pair("a", "b"), model="judge", activation=True, api_key_env="JUDGE_KEY")
+    assert judge.bodies[0]["model"] == "judge"
+    assert judge.bodies[0]["use_activation"] is True
+    assert judge.headers[0]["authorization"] == "Bearer dk-secret"
+    judge.ask(pair("a", "b"))
+    assert "model" not in judge.bodies[1]
+    assert "authorization" not in judge.headers[1]
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_a_server_that_is_busy_is_asked_again(status: int) -> None:
+    judge = Judge([lambda _: httpx.Response(status), rewards])
+    assert judge.ask(pair("a", "b")) == [2.0]
+    assert len(judge.bodies) == 2
+    with pytest.raises(RewardFailed, match=f"{CLASSIFY} answered {status}"):
+        Judge([lambda _: httpx.Response(status)]).ask(pair("a", "b"), retries=3)
+
+
+def test_a_connection_that_is_refused_is_tried_again() -> None:
+    def refuse(_: Json) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    assert Judge([refuse, refuse, rewards]).ask(pair("a", "b"), retries=2) == [2.0]
+    judge = Judge([refuse])
+    with pytest.raises(RewardFailed, match=f"{CLASSIFY}: ConnectError: refused"):
+        judge.ask(pair("a", "b"), retries=2)
+    assert len(judge.bodies) == 3
+
+
+def test_a_timeout_is_not_tried_again() -> None:
+    def slow(_: Json) -> httpx.Response:
+        raise httpx.ReadTimeout("slow")
+
+    judge = Judge([slow])
+    with pytest.raises(RewardFailed, match=f"{CLASSIFY}: ReadTimeout"):
+        judge.ask(pair("a", "b"), retries=2)
+    assert len(judge.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(500, text="out of memory"),
+        httpx.Response(404, json={"error": "no such model"}),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, content=b"\xff\xfe\x00"),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, json={"data": None}),
+        httpx.Response(200, json={"data": []}),
+        httpx.Response(200, json={"data": [{"index": 0}]}),
+        httpx.Response(200, json={"data": [{"index": 0, "probs": ["high"]}]}),
+        httpx.Response(200, json={"data": [{"index": 0, "probs": [[1.0]]}]}),
+        httpx.Response(200, json={"data": [{"index": 0, "probs": None}]}),
+        httpx.Response(200, json={"data": [{"index": i, "probs": [1.0]} for i in range(2)]}),
+    ],
+    ids=lambda answer: f"{answer.status_code} {answer.content[:40]!r}",
+)
+def test_any_other_answer_is_a_failure_that_names_the_url(answer: httpx.Response) -> None:
+    judge = Judge([lambda _: answer])
+    with pytest.raises(RewardFailed, match=CLASSIFY):
+        judge.ask(pair("a", "b"), retries=2)
+    assert len(judge.bodies) == 1
+
+
+def test_one_chat_that_fails_stops_the_others() -> None:
+    async def test() -> list[float]:
+        ended = list[str]()
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            text = json.loads(request.content)["messages"][-1]["content"]
+            try:
+                if text == "slow":
+                    await asyncio.Event().wait()
+                return httpx.Response(500)
+            finally:
+                ended.append(text)
+
+        remote = RemoteReward(HttpReward(url=CLASSIFY), httpx.MockTransport(handle))
+        with pytest.raises(RewardFailed):
+            await remote.score([pair("", "slow", CHAT), pair("", "bad", CHAT)])
+        assert sorted(ended) == ["bad", "slow"]
+        await remote.aclose()
+        return []
+
+    run(test())
+
+
+def test_a_real_connection_that_nobody_answers_fails_by_name() -> None:
+    async def test() -> list[float]:
+        remote = RemoteReward(HttpReward(url="http://127.0.0.1:9/classify"))
+        reward = Guarded("judge", Batcher(remote.score, 64, PATIENCE), PATIENCE)
+        prompt, candidate = pair("a", "b")
+        with pytest.raises(RewardFailed, match=r"The reward 'judge' failed: http://127\.0\.0\.1:9/classify: Connect"):
+            await reward.score(prompt, [candidate])
+        await remote.aclose()
+        return []
+
+    run(test())

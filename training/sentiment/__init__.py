@@ -1,0 +1,1 @@
+"""The sentiment reward: movie reviews in, a low-rank adapter for a truncated policy out."""
