@@ -39,7 +39,7 @@ console = Console()
 
 def plain() -> tuple[str, float, float]:
     engine = {"max_model_len": 1024, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
-    return _against_vllm("requests/s, demo policy", str(ensure().policy), engine, requests=96, tokens=32, turns=5)
+    return _against_vllm("requests/s, demo policy", str(ensure().policy), engine, requests=64, tokens=24, turns=5)
 
 
 def tiny() -> tuple[str, float, float]:
@@ -62,7 +62,7 @@ def _against_vllm(
         return name, *_ratio(lambda: turn(ours), lambda: turn(theirs), turns)
 
 
-def best_of_n(n: int = 16, tokens: int = 48) -> tuple[str, float, float]:
+def best_of_n(n: int = 16, tokens: int = 32) -> tuple[str, float, float]:
     name = f"wall time, best of {n}"
     console.print(f"[bold]{name}[/]: starting raw vLLM and `decant serve`")
     world = ensure()
@@ -104,7 +104,7 @@ def best_of_n(n: int = 16, tokens: int = 48) -> tuple[str, float, float]:
                 assert answer.status_code == 200, answer.text
                 return time.perf_counter() - started
 
-            return name, *_ratio(ours, theirs, turns=9)
+            return name, *_ratio(ours, theirs, turns=8)
 
 
 def _ratio(ours: Callable[[], float], theirs: Callable[[], float], turns: int) -> tuple[float, float]:

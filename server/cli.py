@@ -1,5 +1,6 @@
 """The command line: thin."""
 
+import gc
 import logging
 import os
 import sys
@@ -30,7 +31,10 @@ def serve(
         settings = _settings(config, toy=toy)
         override = {k: v for k, v in {"host": host, "port": port}.items() if v is not None}
         server = settings.server.model_copy(update=override)
-        raise typer.Exit(0 if uvloop.run(_serve(settings, server.model_validate(server.model_dump()), toy=toy)) else 1)
+        server = server.model_validate(server.model_dump())
+        alive = uvloop.run(_serve(settings, server, toy=toy))
+        gc.collect()  # while modules are still there: an engine that is collected later complains that they are not
+        raise typer.Exit(0 if alive else 1)
     except SettingsError as error:
         typer.secho(f"decant: {error}", err=True, fg="red")
         raise typer.Exit(2) from error

@@ -132,6 +132,8 @@ class Settings(BaseSettings):
         for name in rewards:
             if not name.isidentifier():
                 raise ValueError(f"'{name}' is not a name: use letters, digits and underscores")
+            if name == "policy":
+                raise ValueError("no reward may be called 'policy'")
         return rewards
 
     @classmethod

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,9 @@ from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
 from server.demo.prompts import PROMPTS, DemoPrompt
+from server.demo.world import ensure
 
-MAX_TOKENS = 40
+MAX_TOKENS = 20
 SOFTMAX = {"by": "softmax", "beta": 0.5}
 WAYS: dict[str, dict[str, Any]] = {
     "sample": {"strategy": "sample", "reward": "default"},
@@ -33,6 +35,7 @@ WAYS: dict[str, dict[str, Any]] = {
 NEXT = """curl -s http://127.0.0.1:8000/v1/chat/completions -d '{
   "messages": [{"role": "user", "content": "How was the film?"}], "max_tokens": 40,
   "decoding": {"strategy": "best_of_n", "n": 16, "reward": {"default": 1, "tone": 2}, "return_kl": true}}'"""
+WIDTH = 120
 _ADDRESS = re.compile(r"at (http://\S+)")
 
 
@@ -47,18 +50,18 @@ class Row:
 
 def show() -> int:
     """Run the demo; the process's exit status."""
-    from server.demo.defaults import settings
-
     console = Console()
+    if console.width < WIDTH:  # a pipe or a narrow window: the numbers matter more than the frame
+        console = Console(width=WIDTH)
     console.print("[bold]Decant's demo[/]: SmolLM2-135M-Instruct, rewarded for positive sentiment, on this machine.")
-    settings()  # with its own progress bar, where the models are still to be made
+    ensure()  # with its own progress bar, where the models are still to be made
     with _server(console) as url, httpx.Client(base_url=url, timeout=600) as client:
         rows = _ask(client, console)
     console.print(_table(rows))
     console.print(
         "reward: the sentiment model's logit, higher is more positive. gain: over the same prompt's plain sample.\n"
         "KL: how far the strategy's law may be from the policy's, in nats: an upper bound, or an estimate of it.\n"
-        "Each best-of-N paid for all its candidates: `tokens` counts every one.\n"
+        "tokens: all that were generated, every candidate's. seconds: with the six prompts asked at once.\n"
     )
     console.print("[bold]Next[/]: `make serve` in one terminal, and in another:\n")
     console.print(NEXT, highlight=False, markup=False, soft_wrap=True)
@@ -91,14 +94,16 @@ def _server(console: Console) -> Iterator[str]:
 
 
 def _ask(client: httpx.Client, console: Console) -> dict[DemoPrompt, dict[str, Row]]:
+    """All prompts at once in each way: the engine batches them."""
     rows: dict[DemoPrompt, dict[str, Row]] = {prompt: {} for prompt in PROMPTS}
     columns = (SpinnerColumn(), *Progress.get_default_columns()[:2], TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True) as progress, ThreadPoolExecutor(len(PROMPTS)) as pool:
         task = progress.add_task("Asking", total=len(PROMPTS) * len(WAYS))
-        for prompt in PROMPTS:
-            for way, decoding in WAYS.items():
-                progress.update(task, description=f"{way}: {prompt.text}")
-                rows[prompt][way] = _post(client, prompt, decoding)
+        for way, decoding in WAYS.items():
+            progress.update(task, description=f"Asking six prompts: {way}")
+            asked = {pool.submit(_post, client, prompt, decoding): prompt for prompt in PROMPTS}
+            for answer in as_completed(asked):
+                rows[asked[answer]][way] = answer.result()
                 progress.advance(task)
     return rows
 
@@ -128,17 +133,17 @@ def _post(client: httpx.Client, prompt: DemoPrompt, decoding: dict[str, Any]) ->
 
 def _table(rows: dict[DemoPrompt, dict[str, Row]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("", no_wrap=True)
-    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("", no_wrap=True, min_width=max(map(len, WAYS)))
+    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=WIDTH - 54)
     for name in ("reward", "gain", "KL", "tokens", "seconds"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     for prompt, answers in rows.items():
-        kind = "chat" if prompt.chat else "continue"
-        table.add_row(f"[bold cyan]{kind}[/]", f"[bold cyan]{prompt.text}[/]")
+        kind = "to answer" if prompt.chat else "to continue"
+        table.add_row(f"[cyan]{kind}[/]", f"[bold cyan]{prompt.text}[/]")
         for way, row in answers.items():
             table.add_row(way, " ".join(row.text.split()), *_numbers(row, answers["sample"].reward))
         table.add_section()
-    table.add_row("[bold cyan]mean of all[/]", "")
+    table.add_row("[bold cyan]mean of six[/]", "")
     for way in WAYS:
         each = [answers[way] for answers in rows.values()]
         count = len(each)

@@ -14,12 +14,13 @@ from server.engines.guard import Guarded
 from server.engines.remote import RemoteReward
 from server.engines.text import ModelText, Text
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward, ToyText
-from server.settings import AnyReward, FunctionReward, HttpReward, Settings
+from server.settings import AnyReward, ClassifierReward, FunctionReward, HttpReward, ProcessReward, Settings
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 Report = Callable[[str], None]
+POLICY = "policy"  # its engine's name; no reward may have it
 log = logging.getLogger("decant")
 
 
@@ -54,21 +55,25 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
     from server.engines import vllm as seam  # seconds of imports, which the toy does without
     from server.engines.policy import VllmPolicy
 
+    kinds: dict[str, str] = {name: spec.kind for name, spec in settings.rewards.items()}
+    report(f"policy from {settings.policy.model}" + "".join(f", reward '{n}' ({k})" for n, k in kinds.items()))
+    starts = {POLICY: seam.prepare(settings.policy.model, settings.policy.engine, stats=True)}
+    for name, spec in settings.rewards.items():
+        if isinstance(spec, ClassifierReward | ProcessReward):
+            starts[name] = seam.prepare(spec.model, spec.engine, stats=False, runner="pooling")
     engines: dict[str, AsyncLLM] = {}
     closers: list[Callable[[], Awaitable[None]]] = []
-    rewards: dict[str, Reward] = {}
     try:
-        report(f"policy: {settings.policy.model}")
-        engines["policy"] = seam.start(settings.policy.model, settings.policy.engine, stats=True)
-        text = seam.model_text(engines["policy"])
-        for name, spec in settings.rewards.items():
-            report(f"reward '{name}' ({spec.kind})")
-            rewards[name] = Guarded(name, _reward(name, spec, text, engines, closers), spec.timeout_s)
+        seam.start_all(starts, engines)
+        text = seam.model_text(engines[POLICY])
+        rewards: dict[str, Reward] = {
+            name: Guarded(name, _reward(name, spec, text, engines, closers), spec.timeout_s)
+            for name, spec in settings.rewards.items()
+        }
     except BaseException:
         _shutdown(engines)
         raise
-    policy = VllmPolicy(engines["policy"], settings.policy.served_name)
-    kinds: dict[str, str] = {name: spec.kind for name, spec in settings.rewards.items()}
+    policy = VllmPolicy(engines[POLICY], settings.policy.served_name)
     return Loaded(Models(policy, rewards), text, kinds, engines, closers)
 
 
@@ -114,9 +119,7 @@ def _reward(
     from server.engines import vllm as seam
     from server.engines.reward import VllmReward
 
-    engine = seam.start(spec.model, spec.engine, stats=False, runner="pooling")
-    engines[name] = engine
-    return VllmReward(engine, spec, seam.model_text(engine), policy)
+    return VllmReward(engines[name], spec, seam.model_text(engines[name]), policy)
 
 
 def _shutdown(engines: "dict[str, AsyncLLM]") -> None:

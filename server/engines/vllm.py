@@ -4,7 +4,8 @@ Tried with vLLM 0.32 on CPU. What is used: AsyncEngineArgs, AsyncLLM (generate, 
 shutdown), SamplingParams, PoolingParams, tokens_input.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +15,7 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -26,13 +28,16 @@ from server.settings import EngineArgs, SettingsError
 _FIELDS = {"structured_outputs": "response_format"}
 
 
-def start(model: str, arguments: EngineArgs, *, stats: bool, **defaults: Any) -> AsyncLLM:
-    """Start an engine in a process of its own; blocks until it has loaded. Raises `SettingsError`.
+Start = Callable[[], AsyncLLM]
+
+
+def prepare(model: str, arguments: EngineArgs, *, stats: bool, **defaults: Any) -> Start:
+    """What starts an engine, in a process of its own, and blocks until it has loaded. Raises `SettingsError`.
 
     `stats` puts vLLM's own metrics into the process's Prometheus registry; of two engines only one can, since
     vLLM takes the former's away.
     """
-    values: dict[str, Any] = {"disable_log_stats": not stats, **defaults, **arguments}
+    values: dict[str, Any] = {**defaults, **arguments}
     if isinstance(values.get("pooler_config"), dict):
         values["pooler_config"] = PoolerConfig(**values["pooler_config"])
     if current_platform.is_cpu() and values.get("runner") != "pooling":
@@ -43,9 +48,39 @@ def start(model: str, arguments: EngineArgs, *, stats: bool, **defaults: Any) ->
                 "policy.engine.enable_chunked_prefill cannot be true on CPU: a seeded request would kill the engine"
             )
         values["enable_chunked_prefill"] = False
+    with _blamed_on(model):
+        config = AsyncEngineArgs(model=model, **values).create_engine_config(UsageContext.ENGINE_CONTEXT)
+
+    def start() -> AsyncLLM:
+        with _blamed_on(model):
+            return AsyncLLM.from_vllm_config(config, disable_log_stats=not stats)
+
+    return start
+
+
+def start_all(starts: Mapping[str, Start], engines: dict[str, AsyncLLM]) -> None:
+    """Start engines and put them into `engines` as they come up.
+
+    At once on a CPU, where a start is mostly imports. One by one on a GPU: each measures the memory that is free, and
+    would take another's loading for its own.
+    """
+    if not current_platform.is_cpu():
+        for name, start in starts.items():
+            engines[name] = start()
+        return
+    with ThreadPoolExecutor(max(len(starts), 1)) as threads:
+        started = {name: threads.submit(start) for name, start in starts.items()}
+    engines.update({name: future.result() for name, future in started.items() if future.exception() is None})
+    for future in started.values():
+        future.result()
+
+
+@contextmanager
+def _blamed_on(model: str) -> Iterator[None]:
+    """What vLLM raises on the way up is about the settings."""
     try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **values))
-    except (TypeError, ValueError, OSError) as error:
+        yield
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
         raise SettingsError(f"vLLM cannot start '{model}': {error}") from error
 
 
