@@ -49,14 +49,18 @@ def process(command: list[str], log: Path, **environment: str) -> Iterator[subpr
                 child.kill()
 
 
+def serve_command(config: Path) -> list[str]:
+    """`decant serve` on a free port."""
+    return [sys.executable, "-m", "server.cli", "serve", "--config", str(config), "--port", "0"]
+
+
 @contextmanager
 def decant(settings: dict[str, Any]) -> Iterator[str]:
     """`decant serve` with these settings; its address."""
     with tempfile.TemporaryDirectory() as folder:
         config, log = Path(folder, "decant.yaml"), Path(folder, "log")
         config.write_text(yaml.safe_dump(settings))
-        command = [sys.executable, "-m", "server.cli", "serve", "--config", str(config), "--port", "0"]
-        with process(command, log) as child:
+        with process(serve_command(config), log) as child:
             wait(child, log, lambda: bool(_ADDRESS.search(log.read_text())))
             found = _ADDRESS.search(log.read_text())
             assert found is not None

@@ -14,6 +14,7 @@ CORPUS = [
     "import math\nfor i in range(10):\n    print(math.sqrt(i))\n",
 ] * 20
 LONGEST = 1024
+STEP = "<step>"  # what marks the end of a step, for process rewards
 
 
 def make(root: Path) -> dict[str, Path]:
@@ -74,7 +75,7 @@ def _tokenizer(size: int, template: str | None) -> Any:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<s>", "</s>", "<pad>"]
+    special = ["<s>", "</s>", "<pad>", STEP]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False

@@ -8,15 +8,19 @@ from typing import Any
 
 import httpx
 
+from evaluation.tiny import STEP
+
 ENGINE = {"dtype": "float32", "max_model_len": 1024, "kv_cache_memory_bytes": 2**28, "enforce_eager": True}
 
 
 def settings(models: dict[str, Path]) -> dict[str, Any]:
+    process = {"kind": "process", "model": str(models["process"]), "engine": ENGINE}
     return {
         "policy": {"model": str(models["policy"]), "name": "tiny", "engine": {**ENGINE, "max_num_seqs": 32}},
         "rewards": {
             "default": {"kind": "classifier", "model": str(models["classifier"]), "engine": ENGINE},
-            "steps": {"kind": "process", "model": str(models["process"]), "reduce": "mean", "engine": ENGINE},
+            "steps": {**process, "reduce": "mean"},
+            "tagged": {**process, "reduce": "min", "step_tag": STEP, "step_separator": "\n"},
             "foreign": {"kind": "classifier", "model": str(models["other"]), "engine": ENGINE},
         },
         "server": {"max_sequences": 64},

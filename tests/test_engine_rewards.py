@@ -8,6 +8,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from evaluation.tiny import STEP
 from tests.engine import Tiny, classify, greedy, tokenizer
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -39,6 +40,19 @@ def test_the_rewards_endpoint_scores_text(tiny: Tiny) -> None:
         assert row["rewards"]["default"] == pytest.approx(float(classify(tiny.models["classifier"], ids)[0]), abs=1e-4)
     ended = tiny.post("/v1/rewards", prompt="The quick", completions=completions, ended=True)
     assert ended["data"][0]["total"] != answer["data"][0]["total"]
+
+
+def test_a_process_reward_scores_the_steps_alone(tiny: Tiny) -> None:
+    completion = "first\nsecond\n\nthird"
+    answer = tiny.post("/v1/rewards", prompt="The quick", completions=[completion], reward="tagged")
+    ids = tokenizer(tiny.models["process"]).encode(f"The quickfirst{STEP}second{STEP}third{STEP}")
+    values = classify(tiny.models["process"], ids, "TokenClassification")[:, 0]
+    [step] = tiny.ids(STEP)
+    at_steps = [float(v) for v, token in zip(values, ids, strict=True) if token == step]
+    assert len(at_steps) == 3
+    assert answer["data"][0]["total"] == pytest.approx(min(at_steps), abs=1e-4)
+    nothing = tiny.post("/v1/rewards", prompt="x", completions=["\n"], reward="tagged")
+    assert nothing["data"][0]["rewards"] == {"tagged": None}
 
 
 def test_a_completion_cut_by_a_stop_string_is_scored_as_it_is_returned(tiny: Tiny) -> None:

@@ -58,16 +58,19 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
     kinds: dict[str, str] = {name: spec.kind for name, spec in settings.rewards.items()}
     report(f"policy from {settings.policy.model}" + "".join(f", reward '{n}' ({k})" for n, k in kinds.items()))
     starts = {POLICY: seam.prepare(settings.policy.model, settings.policy.engine, stats=True)}
+    runs: dict[str, str] = {}  # of each reward model, the engine that runs it: two rewards may read one model
     for name, spec in settings.rewards.items():
         if isinstance(spec, ClassifierReward | ProcessReward):
-            starts[name] = seam.prepare(spec.model, spec.engine, stats=False, runner="pooling")
+            runs[name] = next((other for other in runs if _same_engine(spec, settings.rewards[other])), name)
+            if runs[name] == name:
+                starts[name] = seam.prepare(spec.model, spec.engine, stats=False, runner="pooling")
     engines: dict[str, AsyncLLM] = {}
     closers: list[Callable[[], Awaitable[None]]] = []
     try:
         seam.start_all(starts, engines)
         text = seam.model_text(engines[POLICY])
         rewards: dict[str, Reward] = {
-            name: Guarded(name, _reward(name, spec, text, engines, closers), spec.timeout_s)
+            name: Guarded(name, _reward(spec, text, engines.get(runs.get(name, "")), closers), spec.timeout_s)
             for name, spec in settings.rewards.items()
         }
     except BaseException:
@@ -103,12 +106,15 @@ _WARM = (
 )
 
 
+def _same_engine(one: AnyReward, other: AnyReward) -> bool:
+    models = ClassifierReward | ProcessReward
+    return (
+        isinstance(one, models) and isinstance(other, models) and (one.model, one.engine) == (other.model, other.engine)
+    )
+
+
 def _reward(
-    name: str,
-    spec: AnyReward,
-    policy: ModelText,
-    engines: "dict[str, AsyncLLM]",
-    closers: list[Callable[[], Awaitable[None]]],
+    spec: AnyReward, policy: ModelText, engine: "AsyncLLM | None", closers: list[Callable[[], Awaitable[None]]]
 ) -> Reward:
     if isinstance(spec, FunctionReward):
         return Batcher(scorer(spec.load()), spec.max_batch, spec.timeout_s)
@@ -119,7 +125,8 @@ def _reward(
     from server.engines import vllm as seam
     from server.engines.reward import VllmReward
 
-    return VllmReward(engines[name], spec, seam.model_text(engines[name]), policy)
+    assert engine is not None
+    return VllmReward(engine, spec, seam.model_text(engine), policy)
 
 
 def _shutdown(engines: "dict[str, AsyncLLM]") -> None:

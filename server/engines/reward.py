@@ -37,8 +37,8 @@ class VllmReward:
         self.engine = engine
         self._settings = settings
         self._text = text
-        self._steps = settings.step_tag if isinstance(settings, ProcessReward) else None
-        self._hands_over_tokens = self._steps is None and text.same_tokens(policy)
+        self._tag = _step_tag(settings, text)
+        self._hands_over_tokens = self._tag is None and text.same_tokens(policy)
         self._task = "classify" if isinstance(settings, ClassifierReward) else "token_classify"
         labels = engine.model_config.hf_config.num_labels
         if labels > 1 and settings.label is None:
@@ -63,10 +63,12 @@ class VllmReward:
         if isinstance(self._settings, ClassifierReward):
             return float(data[label])
         steps = [float(row[label]) for row in data.reshape(len(data), -1)]
-        if self._steps is None:  # one for each token: the prompt's say nothing of the completion
+        if self._tag is None:  # one for each token: the prompt's say nothing of the completion
             steps = steps[start:] or steps[-1:]
-        if not steps:
-            raise RewardFailed("the model marked no step: check step_tag and the engine's pooler_config")
+        elif len(steps) == len(tokens):  # some models give the steps alone
+            steps = [step for step, token in zip(steps, tokens, strict=True) if token == self._tag]
+        if not steps:  # an empty completion has no step, and so no reward
+            return math.nan
         return REDUCE[self._settings.reduce](steps)
 
     def _tokens(self, prompt: Prompt, candidate: Candidate) -> tuple[Tokens, int]:
@@ -82,13 +84,23 @@ class VllmReward:
         return prompt.tokens + own, len(prompt.tokens)
 
     def _tagged(self, completion: str) -> str:
-        if self._steps is None:
+        if not isinstance(self._settings, ProcessReward) or self._settings.step_tag is None:
             return completion
-        separator = self._settings.step_separator if isinstance(self._settings, ProcessReward) else ""
-        return "".join(step + self._steps for step in completion.split(separator) if step.strip())
+        steps = completion.split(self._settings.step_separator)
+        return "".join(step + self._settings.step_tag for step in steps if step.strip())
 
     def _encode(self, prompt: Prompt, completion: str) -> Tokens:
         if prompt.messages is None or not self._text.has_chat_template:
             return self._text.tokens(prompt.text + completion, special=prompt.messages is None)
         chat = [*prompt.messages, {"role": "assistant", "content": completion}]
         return self._text.tokens(self._text.render(chat, reply=False), special=False)
+
+
+def _step_tag(settings: ClassifierReward | ProcessReward, text: ModelText) -> int | None:
+    """The token id of the step tag. Raises `SettingsError` if the model's tokenizer has no such token."""
+    if not isinstance(settings, ProcessReward) or settings.step_tag is None:
+        return None
+    tokens = text.tokens(settings.step_tag, special=False)
+    if len(tokens) != 1:
+        raise SettingsError(f"step_tag '{settings.step_tag}' is not one token of reward model '{settings.model}'")
+    return tokens[0]
