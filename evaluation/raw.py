@@ -4,6 +4,7 @@ A child process: a JSON line with prompts' token ids and sampling comes in, the 
 """
 
 import json
+import signal
 import sys
 import time
 from typing import Any
@@ -14,6 +15,8 @@ def main() -> None:
     from vllm.inputs import TokensPrompt
 
     models: dict[str, Any] = json.loads(sys.argv[1])
+    # Told to stop, leave in the ordinary way: the engines' processes are ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     policy = LLM(models["policy"], **models["engine"])
     reward = LLM(models["reward"], runner="pooling", **models["engine"])
     say({"ready": True})

@@ -3,9 +3,10 @@
 import gc
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 import uvloop
@@ -30,8 +31,9 @@ def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Overrides server.port; 0 is a free one.")] = None,
 ) -> None:
     """Serve a policy and its rewards behind the OpenAI API."""
+    signal.signal(signal.SIGTERM, _leave)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
         settings = _settings(config, toy=toy)
         override = {k: v for k, v in {"host": host, "port": port}.items() if v is not None}
@@ -110,6 +112,11 @@ async def _serve(settings: Settings, server: ServerSettings, *, toy: bool) -> bo
         typer.secho(f"Decant serves '{loaded.models.policy.name}' (rewards: {rewards}) at {url}", err=True, fg="green")
 
     return await run(loaded, server, started)
+
+
+def _leave(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+    """Told to stop while the engines start: leave in the ordinary way, so that their processes end too."""
+    raise SystemExit(128 + number)
 
 
 def main() -> None:
