@@ -23,7 +23,7 @@ from rich.table import Table
 from server.demo.prompts import PROMPTS, DemoPrompt
 from server.demo.world import ensure
 
-MAX_TOKENS = 20
+MAX_TOKENS = 16  # about what a line of the table shows
 SOFTMAX = {"by": "softmax", "beta": 0.5}
 WAYS: dict[str, dict[str, Any]] = {
     "sample": {"strategy": "sample", "reward": "default"},
