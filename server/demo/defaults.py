@@ -10,8 +10,7 @@ GIB = 2**30
 def settings() -> dict[str, Any]:
     """Settings of the demo world, which is made first if it is not there yet. Raises DemoUnavailable."""
     world = ensure()
-    # One whole prompt a step is enough here, and a start-up tries the largest step that it allows.
-    engine = {"max_model_len": 2048, "max_num_batched_tokens": 2048, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
+    engine = {"max_model_len": 2048, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
     return {
         "policy": {"model": str(world.policy), "name": "SmolLM2-135M-Instruct", "engine": engine},
         "rewards": {
