@@ -3,14 +3,13 @@
 y ~ pi(. | x)
 """
 
-import asyncio
 import time
 from typing import Literal
 
 from decoders.base import Decoder
 from decoders.core import KL, Candidate, Cost, Done, Models, Prompt, Result, Rng, Run, Sampling, Step
 from decoders.errors import InvalidRequest
-from decoders.pool import first_cause
+from decoders.pool import together
 
 
 class Sample(Decoder, frozen=True, extra="forbid"):
@@ -44,12 +43,7 @@ class Sample(Decoder, frozen=True, extra="forbid"):
         candidates = [join(p) for p in parts]
         drawn = time.perf_counter()
         weights = {} if self.reward is None else models.weights(self.reward)
-        try:
-            async with asyncio.TaskGroup() as scoring:
-                tasks = [scoring.create_task(models.rewards[name].score(prompt, candidates)) for name in weights]
-        except BaseExceptionGroup as group:  # the first to fail has stopped the others
-            raise first_cause(group) from None
-        scores = [task.result() for task in tasks]
+        scores = await together(models.rewards[name].score(prompt, candidates) for name in weights)
         tokens = sum(len(c.tokens) for c in candidates)
         scored_tokens = (tokens + len(prompt.tokens) * len(candidates)) * len(weights)
         yield Done(

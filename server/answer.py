@@ -142,6 +142,8 @@ class Answer(Response):
             self._service.metrics.refused(error.reason if isinstance(error, Overloaded) else "invalid")
         elif status(error) == 500:
             log.error("a request failed", exc_info=error)
+        else:  # a reward, a time-out, a dead engine: whoever runs the server wants to know
+            log.warning("a %s request failed: %s", self._job.name, error)
         await self._writer.fail(error, send)
 
 

@@ -1,6 +1,5 @@
 """The command line: thin."""
 
-import gc
 import logging
 import os
 import signal
@@ -40,7 +39,6 @@ def serve(
         server = settings.server.model_copy(update=override)
         server = server.model_validate(server.model_dump())
         alive = uvloop.run(_serve(settings, server, toy=toy))
-        gc.collect()  # while modules are still there: an engine that is collected later complains that they are not
         raise typer.Exit(0 if alive else 1)
     except SettingsError as error:
         typer.secho(f"decant: {error}", err=True, fg="red")

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,12 +17,13 @@ from server.admission import Admission
 from server.engines.build import Loaded
 from server.errors import BodyTooLarge, Overloaded, UnknownModel, invalid, response
 from server.metrics import Metrics
+from server.schemas.common import Addressed
 from server.settings import ServerSettings
 
 MAX_BODY = 16 * 2**20  # bytes: more than the longest context of any model, as JSON
 LAST_WORDS = 5.0  # seconds that a request ended by a shutdown has to tell its client
 
-Parsed = TypeVar("Parsed", bound=BaseModel)
+Parsed = TypeVar("Parsed", bound=Addressed)
 
 
 class Stoppable(Protocol):
@@ -58,8 +59,8 @@ class Service:
             parsed = body.model_validate(data)
         except ValidationError as error:
             raise invalid(error, data) from error
-        if getattr(parsed, "model", None) not in (None, self.model):
-            raise UnknownModel(f"The model '{parsed.model}' is not served here: '{self.model}' is.")  # type: ignore[attr-defined]
+        if parsed.model not in (None, self.model):
+            raise UnknownModel(f"The model '{parsed.model}' is not served here: '{self.model}' is.")
         return parsed
 
     def refuse(self, error: DecantError) -> Response:

@@ -138,6 +138,8 @@ class EventWriter(_Base):
         if not self._began:
             await response(error)(_SCOPE, _no_receive, send)
             return
+        if self._last is not None:  # what was drawn is the client's, whatever failed after it
+            await self._send(self._last, send)
         await self._write(b"data: " + _json(payload(error)) + b"\n\n", send)
         await self._end(send)
 

@@ -112,6 +112,18 @@ def test_a_failure_in_a_stream_is_its_last_event(error: Exception) -> None:
         assert outcomes(api, "failed") == 1
 
 
+def test_what_was_drawn_is_sent_before_the_error_of_a_reward() -> None:
+    whole = {**PLAIN, "seed": 5}
+    scored = {"strategy": "sample", "reward": "default"}
+    with serving(world(rewards={"default": raising(ValueError("no weights"))})) as api:
+        text = api.post("completions", whole).json()["choices"][0]["text"]
+        *chunks, last = events(api.post("completions", {**whole, "stream": True, "decoding": scored}).text)[0]
+        assert len(chunks) > 1
+        assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == text
+        assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+        assert last["error"]["code"] == "reward_failed"
+
+
 def test_what_fails_outside_the_work_is_a_500_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(_: str) -> None:
         raise RuntimeError(SECRET)

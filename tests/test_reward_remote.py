@@ -14,7 +14,7 @@ from decoders.errors import RewardFailed
 from server.engines.batcher import Batcher, Pair
 from server.engines.guard import Guarded
 from server.engines.remote import RemoteReward
-from server.settings import HttpReward
+from server.settings import HttpReward, SettingsError
 from tests.serving import PATIENCE, Json
 
 Answer = Callable[[Json], httpx.Response]
@@ -113,6 +113,12 @@ def test_model_activation_and_key_are_sent(monkeypatch: pytest.MonkeyPatch) -> N
     judge.ask(pair("a", "b"))
     assert "model" not in judge.bodies[1]
     assert "authorization" not in judge.headers[1]
+
+
+def test_a_key_that_is_not_there_is_a_mistake_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    with pytest.raises(SettingsError, match="JUDGE_KEY, which is not set"):
+        RemoteReward(HttpReward(url=CLASSIFY, api_key_env="JUDGE_KEY"))
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])

@@ -76,7 +76,7 @@ def _server(console: Console) -> Iterator[str]:
     assert process.stderr is not None
     lines: list[str] = []
     try:
-        with console.status("Starting the engines (policy and reward): about a minute on two cores"):
+        with console.status("Starting the engines (policy and reward): a minute or two on two cores"):
             for line in process.stderr:
                 lines.append(line)
                 if found := _ADDRESS.search(line):

@@ -10,7 +10,7 @@ import httpx
 from decoders.errors import RewardFailed
 from decoders.pool import together
 from server.engines.batcher import Pair
-from server.settings import HttpReward
+from server.settings import HttpReward, SettingsError
 
 RETRY_AFTER = 0.2  # seconds, doubled at each further try
 RETRIED = frozenset({429, 502, 503})
@@ -21,6 +21,8 @@ class RemoteReward:
 
     def __init__(self, settings: HttpReward, transport: httpx.AsyncBaseTransport | None = None) -> None:
         key = os.environ.get(settings.api_key_env, "") if settings.api_key_env else ""
+        if settings.api_key_env and not key:
+            raise SettingsError(f"rewards: {settings.url} wants the key in {settings.api_key_env}, which is not set")
         self._settings = settings
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=settings.timeout_s, transport=transport

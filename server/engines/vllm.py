@@ -1,7 +1,7 @@
 """The seam to vLLM: starting an engine, saying what to sample, and telling its errors apart.
 
-Tried with vLLM 0.32 on CPU. What is used: AsyncEngineArgs, AsyncLLM (generate, encode, check_health, errored,
-shutdown), SamplingParams, PoolingParams, tokens_input.
+Tried with vLLM 0.32 on CPU. What is used: AsyncEngineArgs, AsyncLLM (from_vllm_config, generate, encode, errored,
+model_config, get_tokenizer, shutdown), SamplingParams, PoolingParams, tokens_input.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,6 @@ from server.settings import EngineArgs, SettingsError
 
 # vLLM's names of parameters, where a request names them otherwise.
 _FIELDS = {"structured_outputs": "response_format"}
-
 
 Start = Callable[[], AsyncLLM]
 

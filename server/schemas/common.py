@@ -52,10 +52,15 @@ class ResponseFormat(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class Body(BaseModel, frozen=True, extra="forbid"):
-    """Every field is honoured or refused; none is ignored but `user`, which asks for nothing."""
+class Addressed(BaseModel, frozen=True, extra="forbid"):
+    """A body that may name the model it is meant for."""
 
     model: str | None = None
+
+
+class Body(Addressed, frozen=True, extra="forbid"):
+    """Every field is honoured or refused; none is ignored but `user`, which asks for nothing."""
+
     decoding: Strategy = Field(default_factory=Sample, description="The strategy; a plain sample by default.")
     n: int = Field(1, ge=1, le=256)
     temperature: float = Field(1.0, ge=0, le=2)

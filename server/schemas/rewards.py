@@ -2,15 +2,15 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from decoders.base import RewardNames
 from decoders.errors import InvalidRequest
 from server.schemas.chat import ChatMessage
+from server.schemas.common import Addressed
 
 
-class RewardsBody(BaseModel, frozen=True, extra="forbid"):
-    model: str | None = None
+class RewardsBody(Addressed, frozen=True, extra="forbid"):
     prompt: str | None = None
     messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
     completions: list[str] = Field(min_length=1, max_length=1024)
