@@ -9,9 +9,10 @@ from typing import Annotated
 from pydantic import Field
 
 from decoders.best_of_n import BestOfN
+from decoders.reward_guided import RewardGuided
 from decoders.sample import Sample
 
-Strategy = Annotated[Sample | BestOfN, Field(discriminator="strategy")]
-STRATEGIES = (Sample, BestOfN)
+Strategy = Annotated[Sample | RewardGuided | BestOfN, Field(discriminator="strategy")]
+STRATEGIES = (Sample, RewardGuided, BestOfN)
 
-__all__ = ["STRATEGIES", "BestOfN", "Sample", "Strategy"]
+__all__ = ["STRATEGIES", "BestOfN", "RewardGuided", "Sample", "Strategy"]

@@ -1,6 +1,7 @@
 """The fields that strategies share, and what each must offer the server."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -12,12 +13,17 @@ RewardNames = Annotated[
     str | Annotated[dict[str, Weight], Field(min_length=1)] | None,
     Field(description="A loaded reward, or several with weights: the weighted sum is what counts."),
 ]
+GuideWeights = Annotated[
+    dict[str, float],
+    Field(description="Loaded guides with weights: the policy becomes policy * prod guide^weight, token by token."),
+]
 
 
 class Decoder(BaseModel, frozen=True, extra="forbid"):
     """One request-time strategy: a frozen value, parsed from the request, that knows how to decode."""
 
     reward: RewardNames = None
+    guides: GuideWeights = Field(default_factory=dict)
     return_candidates: bool = Field(False, description="Add every candidate, with its rewards, to the response.")
     return_kl: bool = Field(
         False, description="Add the divergence from the policy, in nats, to each result, as well as it can be known."
@@ -34,6 +40,10 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
     def sequences(self, n: int) -> int:
         """How many sequences it keeps in the engine at once for a request of `n` results."""
 
-    @abstractmethod
-    def check(self, models: Models, sampling: Sampling) -> None:
+    def check(self, models: Models, sampling: Sampling) -> None:  # noqa: ARG002
         """Raise `InvalidRequest` for what can not be honoured, before any work."""
+        models.guidance(self.guides)
+
+    def guided(self, models: Models, sampling: Sampling) -> Sampling:
+        """`sampling` of the policy as this request guides it."""
+        return replace(sampling, guides=models.guidance(self.guides))

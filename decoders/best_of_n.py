@@ -2,6 +2,8 @@
 
     y_1 .. y_N ~ pi(. | x);   r_i = r(x, y_i);   return y_i with i ~ select(r_1 .. r_N)
 
+With `guides`, pi is the guided policy here; only a calibrated reward still means quantiles under the frozen one.
+
 N is fixed, or 1 + Poisson(n - 1) [Best-of-Poisson], or whatever it takes until the best reward reaches `stop_at`.
 """
 
@@ -14,9 +16,10 @@ from pydantic import Field
 
 from decoders.base import Decoder
 from decoders.calibration import calibrate, leave_one_out
-from decoders.core import KL, Cost, Done, Models, Prompt, Result, Rng, Run, Sampling, Scored, Step
+from decoders.core import KL, Candidate, Cost, Done, Models, Prompt, Result, Rng, Run, Sampling, Scored, Step
 from decoders.errors import InvalidRequest, NoUsableReward
-from decoders.pool import Pool, weighted_sum
+from decoders.guidance import Distance, distance, with_logprobs
+from decoders.pool import Pool, together, weighted_sum
 from decoders.select import Argmax, Argmin, Select
 from decoders.weights import atomic_kl, best_of_n_kl, normalise, poisson_log_pmf, ranked_kl, selection_kl
 
@@ -59,6 +62,7 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
         return self._batch + (self.rollouts if self.calibrated else 0)
 
     def check(self, models: Models, sampling: Sampling) -> None:
+        super().check(models, sampling)
         models.weights(self.reward)
         if sampling.is_greedy and self.n > 1:
             raise InvalidRequest("At temperature 0 all candidates would be the same: raise it.", "temperature")
@@ -84,12 +88,13 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         weights = models.weights(self.reward)
         limit = 1 + rng.draw(poisson_log_pmf(self.n - 1)) if self.poisson else self.n
-        # With the log-probability of what was drawn, KL is better known.
-        logprobs = 0 if self.return_kl and sampling.logprobs is None else sampling.logprobs
-        draws = replace(sampling, n=1, stream=False, logprobs=logprobs)
+        sampling = self.guided(models, sampling)
+        draws = replace(with_logprobs(sampling) if self.return_kl else sampling, n=1, stream=False)
         rollouts = self.rollouts if self.calibrated else 0
 
-        everything = Pool(weights)  # the rollouts, then the candidates: one engine call draws both
+        everything = Pool(weights)  # the rollouts, then the candidates: one engine call draws both, of one law
+        if rollouts and sampling.guides:
+            await everything.draw(prompt, rollouts, models, replace(draws, guides={}), rng)
         while len(everything.candidates) < rollouts + limit:
             size = min(self._batch, rollouts + limit - max(len(everything.candidates), rollouts))
             first = 0 if everything.candidates else rollouts
@@ -115,29 +120,33 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
             )
             for i, candidate in enumerate(pool.candidates)
         )
+        for index, i in enumerate(chosen):
+            yield Step(scored[i].candidate, index)
+        selected = time.perf_counter()
+        far = await self._distances(models, prompt, [scored[i].candidate for i in chosen], sampling)
+        measured = time.perf_counter()
         results = tuple(
             Result(
                 scored[i].candidate,
                 rewards=scored[i].rewards,
                 calibrated=scored[i].calibrated,
-                kl=self._kl(kl, scored[i], rank, limit, sampling) if known else None,
+                kl=self._kl(kl, scored[i], rank, limit, sampling, d) if known else None,
+                policy_logprob=None if d is None else d.policy_logprob,
                 draws=len(scored),
                 pool_mean=means,
             )
-            for rank, (i, kl) in enumerate(zip(chosen, kls, strict=True), 1)
+            for rank, (i, kl, d) in enumerate(zip(chosen, kls, far, strict=True), 1)
         )
-        for index, result in enumerate(results):
-            yield Step(result.candidate, index)
         yield Done(
             results,
             cost=Cost(
                 candidates=len(everything.candidates),
                 generated_tokens=sum(len(c.tokens) for c in everything.candidates),
-                scored_tokens=everything.scored_tokens,
+                scored_tokens=everything.scored_tokens + sum(d.scored_tokens for d in far if d),
                 seconds={
                     "generate": everything.generate_seconds,
-                    "score": everything.score_seconds,
-                    "select": time.perf_counter() - selecting,
+                    "score": everything.score_seconds + measured - selected,
+                    "select": selected - selecting,
                 },
             ),
             candidates=scored,
@@ -172,8 +181,25 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
             chosen.append(left.pop(rng.draw(log_weights)))
         return tuple(chosen), kls
 
-    def _kl(self, selection: float, scored: Scored, rank: int, limit: int, sampling: Sampling) -> KL:
-        """KL of this result's law to the policy's. See `decoders.weights` for each estimator's claim.
+    async def _distances(
+        self, models: Models, prompt: Prompt, answers: list[Candidate], sampling: Sampling
+    ) -> list[Distance | None]:
+        """Of each answer, how far the guided policy is from the frozen one; None where that is not asked."""
+        if not (self.return_kl and sampling.guides):
+            return [None] * len(answers)
+        return await together(distance(models, prompt, answer, sampling) for answer in answers)
+
+    def _kl(
+        self, choice: float, scored: Scored, rank: int, limit: int, sampling: Sampling, distance: Distance | None
+    ) -> KL | None:
+        """KL of this result's law to the frozen policy's: that of the choice, and under guides the distance besides."""
+        kl = self._choice_kl(choice, scored, rank, limit, sampling)
+        if not sampling.guides:
+            return kl
+        return None if distance is None else distance.beyond(kl)
+
+    def _choice_kl(self, selection: float, scored: Scored, rank: int, limit: int, sampling: Sampling) -> KL:
+        """KL of this result's law to that of the draws. See `decoders.weights` for each estimator's claim.
 
         Order statistics bound argmax and argmin. For the first result they bound any choice among `limit` draws, early
         stopping included; for a further one only a choice among all of them, by an order that they do not set.

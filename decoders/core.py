@@ -8,11 +8,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from decoders.errors import InvalidRequest, UnknownReward
+from decoders.errors import InvalidRequest, UnknownGuide, UnknownReward
 
 Tokens = tuple[int, ...]
 Finish = Literal["stop", "length"]
 RewardSpec = str | Mapping[str, float] | None
+GUIDE_WEIGHT = 100.0  # a guide's weight is at most this, either way
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,10 @@ class Grammar:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the policy is sampled. A strategy reads `n`, `max_tokens` and `stream`; the rest is the policy's."""
+    """How the policy is sampled. A strategy reads `n`, `max_tokens` and `stream`; the rest is the policy's.
+
+    With `guides` the policy is the guided one, p(v) ~ pi(v) prod_i pi_i(v)^guides[i], and all else applies to that.
+    """
 
     n: int = 1
     max_tokens: int = 16
@@ -91,6 +95,7 @@ class Sampling:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     grammar: Grammar | None = None
+    guides: Mapping[str, float] = field(default_factory=dict)
     stream: bool = False
     """Pieces are wanted as they are made."""
 
@@ -101,7 +106,7 @@ class Sampling:
 
     @property
     def is_policy_law(self) -> bool:
-        """Whether tokens are drawn from the model's own next-token law, so that its log-probabilities are ours."""
+        """Whether tokens are drawn from the (guided) model's next-token law, whose log-probabilities it reports."""
         return (
             self.temperature == 1.0
             and self.top_p == 1.0
@@ -125,11 +130,23 @@ class Rng(Protocol):
         """A seed for one engine call, or None where the request is not to be reproducible."""
 
 
+@dataclass(frozen=True, slots=True)
+class Law:
+    """A next-token law to score a completion by: p(v) ~ pi(v)^policy prod_i pi_i(v)^guides[i]."""
+
+    policy: float = 1.0
+    guides: Mapping[str, float] = field(default_factory=dict)
+
+
 class Policy(Protocol):
-    """The frozen language model."""
+    """The frozen language model, with the guides that are loaded beside it."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def guides(self) -> Mapping[str, str]:
+        """The kind of each loaded guide: arm, implicit or q_head."""
 
     def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
@@ -139,6 +156,9 @@ class Policy(Protocol):
         With `pieces`, yield (index, piece) as they are made instead; the last piece of each has its `finish`.
         Closing the generator stops the work. `sampling.n` is not read: `n` is.
         """
+
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+        """sum_t log p(y_t | prompt, y_<t) under `law`, in nats."""
 
 
 class Reward(Protocol):
@@ -170,6 +190,20 @@ class Models:
                 raise UnknownReward(name, self.rewards, field)
         return weights
 
+    def guidance(self, spec: Mapping[str, float], field: str = "decoding.guides") -> dict[str, float]:
+        """The guides a request means by `field`, those of weight zero left out. Raises `InvalidRequest`."""
+        loaded = ", ".join(sorted(self.policy.guides)) or "none"
+        for name, weight in spec.items():
+            if name not in self.policy.guides:
+                raise UnknownGuide(name, self.policy.guides, field)
+            if not abs(weight) <= GUIDE_WEIGHT:
+                raise InvalidRequest(
+                    f"The weight of guide '{name}' must be between -{GUIDE_WEIGHT:g} and {GUIDE_WEIGHT:g}. "
+                    f"Loaded guides: {loaded}.",
+                    f"{field}.{name}",
+                )
+        return {name: weight for name, weight in spec.items() if weight}
+
 
 @dataclass(frozen=True, slots=True)
 class KL:
@@ -197,6 +231,8 @@ class Result:
     rewards: Mapping[str, float] = field(default_factory=dict)
     calibrated: Mapping[str, float] | None = None
     kl: KL | None = None
+    policy_logprob: float | None = None
+    """log pi(y | x) under the frozen policy alone, at the request's temperature, in nats."""
     draws: int | None = None
     pool_mean: Mapping[str, float] | None = None
     """Mean of each reward over the candidates that this result was chosen from."""

@@ -2,7 +2,8 @@
 
 DecantError
 ├── InvalidRequest      the caller's mistake; names the field
-│   └── UnknownReward   a reward that is not loaded; lists those that are
+│   ├── UnknownReward   a reward that is not loaded; lists those that are
+│   └── UnknownGuide    the same of a guide
 ├── RewardFailed        a reward raised, timed out, or gave nothing usable
 │   ├── RewardTimeout
 │   └── NoUsableReward  too few candidates have a finite reward to choose from
@@ -29,6 +30,12 @@ class UnknownReward(InvalidRequest):
     def __init__(self, name: str, loaded: Iterable[str], field: str) -> None:
         known = ", ".join(sorted(loaded)) or "none"
         super().__init__(f"The reward '{name}' is not loaded. Loaded rewards: {known}.", field)
+
+
+class UnknownGuide(InvalidRequest):
+    def __init__(self, name: str, loaded: Iterable[str], field: str) -> None:
+        known = ", ".join(sorted(loaded)) or "none"
+        super().__init__(f"The guide '{name}' is not loaded. Loaded guides: {known}.", field)
 
 
 class RewardFailed(DecantError):

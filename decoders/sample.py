@@ -9,22 +9,18 @@ from typing import Literal
 from decoders.base import Decoder
 from decoders.core import KL, Candidate, Cost, Done, Models, Prompt, Result, Rng, Run, Sampling, Step
 from decoders.errors import InvalidRequest
+from decoders.guidance import Distance, distance, with_logprobs
 from decoders.pool import together
 
 
-class Sample(Decoder, frozen=True, extra="forbid"):
-    """One draw from the policy per result.
-
-    Law: pi after the request's own temperature, top-p and top-k; KL 0 to that law. Streams token by token. A
-    `reward` is scored and reported, and changes nothing else.
-    """
-
-    strategy: Literal["sample"] = "sample"
+class Draw(Decoder, frozen=True, extra="forbid"):
+    """One draw per result from the policy, guided or not."""
 
     def sequences(self, n: int) -> int:
         return n
 
     def check(self, models: Models, sampling: Sampling) -> None:
+        super().check(models, sampling)
         if sampling.is_greedy and sampling.n > 1:
             raise InvalidRequest("At temperature 0 all results would be the same: leave n at 1.", "n")
         if self.reward is not None:
@@ -32,8 +28,11 @@ class Sample(Decoder, frozen=True, extra="forbid"):
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         started = time.perf_counter()
+        sampling = self.guided(models, sampling)
+        measured = self.return_kl and bool(sampling.guides)
+        draws = with_logprobs(sampling) if measured else sampling
         parts: list[list[Candidate]] = [[] for _ in range(sampling.n)]
-        samples = models.policy.sample(prompt, sampling.n, sampling, rng, pieces=sampling.stream)
+        samples = models.policy.sample(prompt, sampling.n, draws, rng, pieces=sampling.stream)
         try:
             async for index, piece in samples:
                 parts[index].append(piece)
@@ -44,24 +43,43 @@ class Sample(Decoder, frozen=True, extra="forbid"):
         drawn = time.perf_counter()
         weights = {} if self.reward is None else models.weights(self.reward)
         scores = await together(models.rewards[name].score(prompt, candidates) for name in weights)
+        unknown: list[Distance | None] = [None] * len(candidates)
+        far = await together(distance(models, prompt, c, sampling) for c in candidates) if measured else unknown
         tokens = sum(len(c.tokens) for c in candidates)
-        scored_tokens = (tokens + len(prompt.tokens) * len(candidates)) * len(weights)
         yield Done(
             results=tuple(
                 Result(
                     c,
                     rewards={name: values[i] for name, values in zip(weights, scores, strict=True)},
-                    kl=KL(0.0, "exact"),
+                    kl=_kl(sampling, d),
+                    policy_logprob=None if d is None else d.policy_logprob,
                 )
-                for i, c in enumerate(candidates)
+                for i, (c, d) in enumerate(zip(candidates, far, strict=True))
             ),
             cost=Cost(
                 candidates=len(candidates),
                 generated_tokens=tokens,
-                scored_tokens=scored_tokens,
+                scored_tokens=(tokens + len(prompt.tokens) * len(candidates)) * len(weights)
+                + sum(d.scored_tokens for d in far if d),
                 seconds={"generate": drawn - started, "score": time.perf_counter() - drawn},
             ),
         )
+
+
+class Sample(Draw, frozen=True, extra="forbid"):
+    """One draw from the policy per result.
+
+    Law: pi after the request's own temperature, top-p and top-k, with `guides` the guided policy after the same; KL 0
+    to that law without guides. Streams token by token. A `reward` is scored and reported, and changes nothing else.
+    """
+
+    strategy: Literal["sample"] = "sample"
+
+
+def _kl(sampling: Sampling, distance: Distance | None) -> KL | None:
+    if not sampling.guides:
+        return KL(0.0, "exact")
+    return None if distance is None else KL(distance.log_ratio, "log_ratio")
 
 
 def join(pieces: list[Candidate]) -> Candidate:

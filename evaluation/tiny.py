@@ -27,7 +27,7 @@ def make(root: Path) -> dict[str, Path]:
         LlamaForTokenClassification,
     )
 
-    shared, other = _tokenizer(384, CHAT), _tokenizer(320, None)
+    shared, other = tokenizer(384, CHAT), tokenizer(320, None)
 
     def save(name: str, seed: int, model: Any, tokenizer: Any, **config: Any) -> Path:
         torch.manual_seed(seed)
@@ -68,7 +68,7 @@ def make_policy(root: Path) -> Path:
     return make(root)["policy"]
 
 
-def _tokenizer(size: int, template: str | None) -> Any:
+def tokenizer(size: int, template: str | None) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -104,10 +104,12 @@ async def _serve(settings: Settings, server: ServerSettings, *, toy: bool) -> bo
 
     loaded = build.toy() if toy else build.build(settings, lambda what: typer.echo(f"loading {what}", err=True))
     await build.warm(loaded)
-    rewards = ", ".join(loaded.kinds) or "none"
+    policy = loaded.models.policy
+    guides, rewards = (", ".join(names) or "none" for names in (policy.guides, loaded.kinds))
 
     def started(url: str) -> None:
-        typer.secho(f"Decant serves '{loaded.models.policy.name}' (rewards: {rewards}) at {url}", err=True, fg="green")
+        what = f"'{policy.name}' (guides: {guides}; rewards: {rewards})"
+        typer.secho(f"Decant serves {what} at {url}", err=True, fg="green")
 
     return await run(loaded, server, started)
 

@@ -5,7 +5,7 @@ process's. `/metrics` shows both.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -47,6 +47,7 @@ class Metrics:
         )
         self._tokens = Counter("decant_tokens", "Tokens by kind", ("strategy", "kind"), registry=registry)
         self._candidates = Counter("decant_candidates", "Completions drawn", ("strategy",), registry=registry)
+        self._guided = Counter("decant_guide_requests", "Requests that use a guide", ("guide",), registry=registry)
         self._refused = Counter("decant_refused", "Requests turned away", ("reason",), registry=registry)
         self._up = Gauge("decant_engine_up", "Whether an engine lives", ("engine",), registry=registry)
         self._queued = Gauge("decant_requests_queued", "Requests waiting for a place", registry=registry)
@@ -59,6 +60,10 @@ class Metrics:
 
     def refused(self, reason: str) -> None:
         self._refused.labels(reason).inc()
+
+    def guided(self, guides: Iterable[str]) -> None:
+        for guide in guides:
+            self._guided.labels(guide).inc()
 
     def began(self, strategy: str) -> None:
         self._in_flight.labels(strategy).inc()

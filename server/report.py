@@ -71,4 +71,6 @@ def _result(result: Result, strategy: Reported) -> Json:
     if strategy.return_kl:
         kl = result.kl
         report["kl"] = None if kl is None else {"nats": kl.nats, "estimator": kl.estimator}
+        if result.policy_logprob is not None:
+            report["policy_logprob"] = result.policy_logprob
     return report

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from yaml import YAMLError
 
 EngineArgs = dict[str, Any]  # vLLM's own engine arguments, handed through as they are
+ENGINES = ("policy", "guided")  # the names of the policy's own engines
 
 
 class SettingsError(Exception):
@@ -97,7 +98,58 @@ class HttpReward(RewardSettings):
     retries: int = Field(1, ge=0, le=5, description="Further tries after a refused connection or a 503.")
 
 
-AnyReward = Annotated[ClassifierReward | ProcessReward | FunctionReward | HttpReward, Field(discriminator="kind")]
+class GuideReward(RewardSettings):
+    """A guide as a sequence reward: sum_t log pi_r(y_t | x, y_<t) in nats, minus its reference's if it is implicit."""
+
+    kind: Literal["guide"] = "guide"
+    guide: str
+
+
+AnyReward = Annotated[
+    ClassifierReward | ProcessReward | FunctionReward | HttpReward | GuideReward, Field(discriminator="kind")
+]
+
+
+class ModelGuide(Section):
+    model: str = Field(
+        description="A checkpoint, or a LoRA adapter in PEFT's format, which is merged when it is loaded."
+    )
+    base: str | None = Field(None, description="The checkpoint under an adapter; by default the one the adapter names.")
+
+
+class ArmGuide(ModelGuide):
+    """An autoregressive reward model: multiplies the policy by pi_r^w."""
+
+    kind: Literal["arm"] = "arm"
+
+
+class ImplicitGuide(ModelGuide):
+    """The implicit reward of a tuned model: multiplies the policy by (pi_tuned / pi_reference)^w."""
+
+    kind: Literal["implicit"] = "implicit"
+    reference: str | None = Field(None, description="What the model was tuned from; by default the policy itself.")
+    reference_base: str | None = Field(None, description="The checkpoint under the reference, where it is an adapter.")
+
+
+class QHeadGuide(Section):
+    """Values of next tokens, used raw: multiplies the policy by exp(w Q)."""
+
+    kind: Literal["q_head"] = "q_head"
+    model: str | None = Field(None, description="A model whose outputs are Q; a checkpoint or an adapter.")
+    base: str | None = None
+    head: str | None = Field(
+        None,
+        description="A safetensors file with `weight` [vocabulary, width], on the policy's last hidden states.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "QHeadGuide":
+        if (self.model is None) == (self.head is None):
+            raise ValueError("a q_head is either a `model` or a `head` on the policy")
+        return self
+
+
+AnyGuide = Annotated[ArmGuide | ImplicitGuide | QHeadGuide, Field(discriminator="kind")]
 
 
 class ServerSettings(Section):
@@ -123,18 +175,39 @@ class Settings(BaseSettings):
     )
 
     policy: PolicySettings
+    guides: dict[str, AnyGuide] = Field(default_factory=dict)
+    guided_engine: EngineArgs | None = Field(
+        None,
+        description="Engine arguments of a second engine, a copy of the policy with the guides, for guided requests "
+        "alone; without it one engine serves all requests.",
+    )
     rewards: dict[str, AnyReward] = Field(default_factory=dict)
     server: ServerSettings = Field(default_factory=ServerSettings)
 
-    @field_validator("rewards")
+    @field_validator("rewards", "guides")
     @classmethod
-    def _names(cls, rewards: dict[str, AnyReward]) -> dict[str, AnyReward]:
-        for name in rewards:
+    def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
             if not name.isidentifier():
                 raise ValueError(f"'{name}' is not a name: use letters, digits and underscores")
-            if name == "policy":
-                raise ValueError("no reward may be called 'policy'")
-        return rewards
+            if name in ENGINES:
+                raise ValueError(f"none may be called '{name}'")
+        return named
+
+    @model_validator(mode="after")
+    def _guides_are_there(self) -> "Settings":
+        if self.guided_engine is not None and not self.guides:
+            raise ValueError("guided_engine: there are no guides to run in it")
+        for name, reward in self.rewards.items():
+            if not isinstance(reward, GuideReward):
+                continue
+            guide = self.guides.get(reward.guide)
+            if guide is None:
+                loaded = ", ".join(sorted(self.guides)) or "none"
+                raise ValueError(f"rewards.{name}: there is no guide '{reward.guide}'. Guides: {loaded}")
+            if isinstance(guide, QHeadGuide):
+                raise ValueError(f"rewards.{name}: the guide '{reward.guide}' has values of tokens, not probabilities")
+        return self
 
     @classmethod
     def settings_customise_sources(

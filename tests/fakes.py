@@ -12,10 +12,11 @@ from server.engines.build import Loaded
 from server.engines.guard import Guarded
 from server.engines.toy import ToyPolicy, ToyReward, ToyText
 from tests.serving import PATIENCE
+from tests.watched import Unguided
 
 
 @dataclass
-class HeldPolicy:
+class HeldPolicy(Unguided):
     """The toy, which stops after `give` items (completions, or pieces of one) until it is released."""
 
     give: int = 0
@@ -52,7 +53,7 @@ class HeldPolicy:
 
 
 @dataclass
-class FailingPolicy:
+class FailingPolicy(Unguided):
     """The toy, which raises `error` after `give` items."""
 
     error: Exception

@@ -7,20 +7,33 @@ from collections.abc import Awaitable, Callable
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from decoders import STRATEGIES, Strategy
+from decoders import STRATEGIES, RewardGuided, Strategy
 from decoders.base import Decoder
 from decoders.core import Done, Event, Models, Prompt, Reward, Sampling, Step
 from decoders.errors import EngineFailed, RewardFailed
 from decoders.rng import SeededRng
 from decoders.sample import join
 from server.engines.toy import ToyPolicy, ToyReward
-from tests.watched import BackwardsPolicy, BrokenReward, HookedReward, WatchedPolicy, fail, forever, nothing, world
+from tests.watched import (
+    GUIDES,
+    BackwardsPolicy,
+    BrokenReward,
+    HookedReward,
+    WatchedPolicy,
+    fail,
+    forever,
+    nothing,
+    world,
+)
 
 PROMPT = Prompt((1, 2), "good bad")
 BOTH = {"default": 1.0, "brevity": 0.5}
-DECODERS: list[Decoder] = [strategy(reward=BOTH) for strategy in STRATEGIES]
+PLAIN: list[Decoder] = [s(reward=BOTH) for s in STRATEGIES if s is not RewardGuided]
+GUIDED: list[Decoder] = [s(reward=BOTH, guides={"kind": 0.5}) for s in STRATEGIES]
 
-every = pytest.mark.parametrize("decoder", DECODERS, ids=lambda d: d.strategy)
+every = pytest.mark.parametrize(
+    "decoder", [*PLAIN, *GUIDED], ids=lambda d: f"{d.strategy}{' guided' if d.guides else ''}"
+)
 
 
 async def collect(decoder: Decoder, models: Models, sampling: Sampling, seed: int = 0) -> tuple[list[Step], Done]:
@@ -84,8 +97,8 @@ def test_a_seed_fixes_the_answer_and_another_changes_it(decoder: Decoder) -> Non
 def test_the_order_of_finishing_changes_nothing(decoder: Decoder) -> None:
     async def test() -> None:
         for seed in range(4):
-            _, straight = await collect(decoder, world(ToyPolicy()), Sampling(n=3), seed)
-            _, backwards = await collect(decoder, world(BackwardsPolicy()), Sampling(n=3), seed)
+            _, straight = await collect(decoder, world(ToyPolicy(loaded=GUIDES)), Sampling(n=3), seed)
+            _, backwards = await collect(decoder, world(BackwardsPolicy(loaded=GUIDES)), Sampling(n=3), seed)
             assert straight.results == backwards.results
             assert (straight.candidates, straight.chosen) == (backwards.candidates, backwards.chosen)
 

@@ -13,6 +13,7 @@ from server.engines.build import toy
 from server.engines.toy import WORDS, ToyPolicy
 from tests.fakes import world
 from tests.serving import Api, Json, events, ok, refused, serving
+from tests.watched import Unguided
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def stream(api: Api, **fields: object) -> list[Json]:
 
 
 @dataclass
-class Listener:
+class Listener(Unguided):
     """The toy, which keeps the prompts that it was given."""
 
     heard: list[Prompt] = field(default_factory=list)

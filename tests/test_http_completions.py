@@ -12,6 +12,7 @@ from server.engines.build import toy
 from server.engines.toy import WORDS, ToyPolicy, ToyReward, ToyText
 from tests.fakes import world
 from tests.serving import Api, Json, events, ok, refused, serving
+from tests.watched import Unguided
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_echo_with_no_tokens_gives_the_prompt_alone(api: Api) -> None:
     assert choice["finish_reason"] == "length"
 
 
-class PromptReader:
+class PromptReader(Unguided):
     """The toy, which also knows log-probabilities of the prompt's tokens: minus their ids."""
 
     name = "toy"

@@ -6,9 +6,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from decoders.core import Candidate, Models, Policy, Prompt, Reward, Rng, Sampling
+from decoders.core import Candidate, Law, Models, Policy, Prompt, Reward, Rng, Sampling
 from decoders.errors import RewardFailed
-from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
+from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
+
+GUIDES = {"kind": ToyGuide()}
 
 
 async def nothing() -> None:
@@ -23,16 +25,31 @@ async def fail() -> None:
     raise RewardFailed("no answer")
 
 
+class Unguided:
+    """A policy with no guides beside it."""
+
+    @property
+    def guides(self) -> dict[str, str]:
+        return {}
+
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+        return await ToyPolicy().logprob(prompt, completion, law)
+
+
 @dataclass
 class WatchedPolicy:
     """The toy policy, which counts its open generators and its tokens, and waits after each thing it yields."""
 
     then: Callable[[], Awaitable[None]] = nothing
-    inner: ToyPolicy = field(default_factory=ToyPolicy)
+    inner: ToyPolicy = field(default_factory=lambda: ToyPolicy(loaded=GUIDES))
     open: int = 0
     most: int = 0
     tokens: int = 0
     name: str = "watched"
+
+    @property
+    def guides(self) -> dict[str, str]:
+        return self.inner.guides
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
@@ -47,6 +64,9 @@ class WatchedPolicy:
                     await self.then()
         finally:
             self.open -= 1
+
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+        return await self.inner.logprob(prompt, completion, law)
 
 
 class BrokenReward:

@@ -1,6 +1,7 @@
 """From settings to everything loaded: the policy, its text, the rewards."""
 
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,14 +14,27 @@ from server.engines.function import scorer
 from server.engines.guard import Guarded
 from server.engines.remote import RemoteReward
 from server.engines.text import ModelText, Text
-from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward, ToyText
-from server.settings import AnyReward, ClassifierReward, FunctionReward, HttpReward, ProcessReward, Settings
+from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward, ToyText
+from server.settings import (
+    ENGINES,
+    AnyReward,
+    ClassifierReward,
+    FunctionReward,
+    GuideReward,
+    HttpReward,
+    ProcessReward,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from server.engines.guided.plan import Plan
+    from server.engines.policy import VllmPolicy
+    from server.engines.vllm import Start
+
 Report = Callable[[str], None]
-POLICY = "policy"  # its engine's name; no reward may have it
+POLICY, GUIDED = ENGINES
 log = logging.getLogger("decant")
 
 
@@ -45,9 +59,10 @@ class Loaded:
 
 
 def toy() -> Loaded:
-    """The exact toy with two rewards: no engine, no weights."""
+    """The exact toy with two rewards and two guides: no engine, no weights."""
     rewards: dict[str, Reward] = {"default": ToyReward(), "brevity": ToyBrevity()}
-    return Loaded(Models(ToyPolicy(), rewards), ToyText(), dict.fromkeys(rewards, "toy"))
+    guides = {"kind": ToyGuide(), "brief": ToyGuide((1.0, 0.0, 0.0, 0.0, 0.0), "q_head")}
+    return Loaded(Models(ToyPolicy(loaded=guides), rewards), ToyText(), dict.fromkeys(rewards, "toy"))
 
 
 def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
@@ -56,8 +71,13 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
     from server.engines.policy import VllmPolicy
 
     kinds: dict[str, str] = {name: spec.kind for name, spec in settings.rewards.items()}
-    report(f"policy from {settings.policy.model}" + "".join(f", reward '{n}' ({k})" for n, k in kinds.items()))
-    starts = {POLICY: seam.prepare(settings.policy.model, settings.policy.engine, stats=True)}
+    guides: dict[str, str] = {name: spec.kind for name, spec in settings.guides.items()}
+    report(
+        f"policy from {settings.policy.model}"
+        + "".join(f", guide '{n}' ({k})" for n, k in guides.items())
+        + "".join(f", reward '{n}' ({k})" for n, k in kinds.items())
+    )
+    starts, plan = _policy_engines(settings)
     runs: dict[str, str] = {}  # of each reward model, the engine that runs it: two rewards may read one model
     for name, spec in settings.rewards.items():
         if isinstance(spec, ClassifierReward | ProcessReward):
@@ -69,15 +89,35 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
     try:
         seam.start_all(starts, engines)
         text = seam.model_text(engines[POLICY])
+        policy = VllmPolicy(engines[POLICY], settings.policy.served_name, guides, plan, engines.get(GUIDED))
         rewards: dict[str, Reward] = {
-            name: Guarded(name, _reward(spec, text, engines.get(runs.get(name, "")), closers), spec.timeout_s)
+            name: Guarded(name, _reward(spec, policy, text, engines.get(runs.get(name, "")), closers), spec.timeout_s)
             for name, spec in settings.rewards.items()
         }
     except BaseException:
         _shutdown(engines)
         raise
-    policy = VllmPolicy(engines[POLICY], settings.policy.served_name)
     return Loaded(Models(policy, rewards), text, kinds, engines, closers)
+
+
+def _policy_engines(settings: Settings) -> "tuple[dict[str, Start], Plan | None]":
+    """What starts the policy's engine, with the guides in it or in a second one."""
+    from server.engines import vllm as seam
+
+    model, plain = settings.policy.model, settings.policy.engine
+    if not settings.guides:
+        return {POLICY: seam.prepare(model, plain, stats=True)}, None
+    from server.engines.guided.plan import plan
+
+    # The model learns what a batch asks for from vLLM's V1 runner, before the forward pass; V2 has no such moment.
+    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
+    if settings.guided_engine is None:
+        made, arguments = plan(settings.guides, settings.policy)
+        return {POLICY: seam.prepare(model, arguments, stats=True)}, made
+    second = settings.policy.model_copy(update={"engine": {**plain, **settings.guided_engine}})
+    made, arguments = plan(settings.guides, second)
+    starts = {POLICY: seam.prepare(model, plain, stats=True), GUIDED: seam.prepare(model, arguments, stats=False)}
+    return starts, made
 
 
 async def warm(loaded: Loaded) -> None:
@@ -87,7 +127,8 @@ async def warm(loaded: Loaded) -> None:
     """
     prompt = await loaded.text.encode("Hello")
     drawn: list[Candidate] = []
-    for sampling in _WARM if loaded.engines else ():
+    guided = Sampling(max_tokens=2, guides=dict.fromkeys(loaded.models.policy.guides, 0.5))
+    for sampling in (*_WARM, *([guided] if guided.guides else ())) if loaded.engines else ():
         async for _, candidate in loaded.models.policy.sample(
             prompt, 2 if sampling.temperature else 1, sampling, SeededRng(0)
         ):
@@ -114,7 +155,11 @@ def _same_engine(one: AnyReward, other: AnyReward) -> bool:
 
 
 def _reward(
-    spec: AnyReward, policy: ModelText, engine: "AsyncLLM | None", closers: list[Callable[[], Awaitable[None]]]
+    spec: AnyReward,
+    policy: "VllmPolicy",
+    text: ModelText,
+    engine: "AsyncLLM | None",
+    closers: list[Callable[[], Awaitable[None]]],
 ) -> Reward:
     if isinstance(spec, FunctionReward):
         return Batcher(scorer(spec.load()), spec.max_batch, spec.timeout_s)
@@ -122,11 +167,13 @@ def _reward(
         remote = RemoteReward(spec)
         closers.append(remote.aclose)
         return Batcher(remote.score, spec.max_batch, spec.timeout_s)
+    from server.engines import reward
     from server.engines import vllm as seam
-    from server.engines.reward import VllmReward
 
+    if isinstance(spec, GuideReward):
+        return reward.GuideReward(policy, spec.guide)
     assert engine is not None
-    return VllmReward(engine, spec, seam.model_text(engine), policy)
+    return reward.VllmReward(engine, spec, seam.model_text(engine), text)
 
 
 def _shutdown(engines: "dict[str, AsyncLLM]") -> None:

@@ -5,25 +5,40 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
+from vllm import SamplingParams
 from vllm.inputs.engine import tokens_input
 from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from decoders.core import Alternative, Candidate, Prompt, Rng, Sampling, TokenLogprob
+from decoders.core import Alternative, Candidate, Law, Prompt, Rng, Sampling, TokenLogprob
 from decoders.errors import EngineFailed
+from decoders.pool import together
+from server.engines.guided.plan import Plan
 from server.engines.vllm import engine_errors, sampling_params
 
 
 class VllmPolicy:
     """A frozen language model in an AsyncLLM: continuous batching over all requests and their candidates.
 
-    `n` candidates are one engine request, so their prompt is computed once, and each is handed on as it ends.
+    `n` candidates are one engine request, so their prompt is computed once, and each is handed on as it ends. Guided
+    requests and scores go to `guided`, an engine that runs `plan`; it may be the same one.
     """
 
-    def __init__(self, engine: AsyncLLM, name: str) -> None:
-        self.engine = engine
+    def __init__(
+        self,
+        engine: AsyncLLM,
+        name: str,
+        guides: Mapping[str, str] | None = None,
+        plan: Plan | None = None,
+        guided: AsyncLLM | None = None,
+    ) -> None:
         self.name = name
+        self.guides = guides or {}
+        self._engine = engine
+        self._plan = plan or Plan()
+        self._guided = guided or engine
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
@@ -32,12 +47,49 @@ class VllmPolicy:
         blame = None if grammar is None else "regex" if grammar.kind == "regex" else "response_format"
         with engine_errors("policy", blame):
             params = sampling_params(sampling, n, rng.seed(), pieces=pieces)
-            request = self.engine.generate(tokens_input(list(prompt.tokens)), params, uuid.uuid4().hex)
+            weights = self._plan.weights(sampling.guides)
+            params.extra_args = self._plan.extra_args(weights)
+            engine = self._guided if sampling.guides else self._engine
+            inputs = tokens_input(list(prompt.tokens), cache_salt=self._plan.salt(weights))
+            request = engine.generate(inputs, params, uuid.uuid4().hex)
             async with aclosing(request) as outputs:
                 async for output in outputs:
                     for part in output.outputs:
                         if pieces or part.finished():
                             yield part.index, _candidate(part, output, sampling)
+
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+        return await self._logprob(prompt, completion, self._plan.weights(law.guides, law.policy))
+
+    async def guide_reward(self, prompt: Prompt, completion: Candidate, guide: str) -> float:
+        """sum_t log pi_r(y_t | x, y_<t) of a guide, minus its reference's if it has one, in nats."""
+        terms = self._plan.guides[guide].items()
+        alone = [[float(i == column) for i in range(1 + len(self._plan.columns))] for column, _ in terms]
+        sums = await together(self._logprob(prompt, completion, weights) for weights in alone)
+        return math.fsum(share * total for (_, share), total in zip(terms, sums, strict=True))
+
+    async def _logprob(self, prompt: Prompt, completion: Candidate, weights: list[float]) -> float:
+        """One pass over prompt and completion; the last token's comes from a draw that may only be that token."""
+        *before, last = prompt.tokens + completion.tokens
+        start = len(prompt.tokens)
+        params = SamplingParams(
+            max_tokens=1,
+            prompt_logprobs=0 if len(before) > start else None,
+            logprobs=0,
+            allowed_token_ids=[last],
+            extra_args=self._plan.extra_args(weights),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,
+        )
+        inputs = tokens_input(before, cache_salt=self._plan.salt(weights))
+        engine = self._guided if self._plan.columns else self._engine
+        entries: list[Mapping[int, Logprob] | None] = []
+        with engine_errors("policy"):
+            async for output in engine.generate(inputs, params, uuid.uuid4().hex):
+                entries = [*(output.prompt_logprobs or ())[start:], *(output.outputs[0].logprobs or ())]
+        pairs = zip(entries, completion.tokens, strict=True)
+        return math.fsum(entry[token].logprob for entry, token in pairs if entry is not None)
 
 
 def _candidate(part: CompletionOutput, output: RequestOutput, sampling: Sampling) -> Candidate:

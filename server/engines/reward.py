@@ -1,4 +1,4 @@
-"""Reward models in a pooling engine of their own: sequence classifiers and process reward models."""
+"""Rewards that vLLM computes: classifiers and process reward models in pooling engines, and the policy's own guides."""
 
 import math
 import uuid
@@ -12,6 +12,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from decoders.core import Candidate, Prompt, Tokens
 from decoders.errors import InvalidRequest, RewardFailed
 from decoders.pool import together
+from server.engines.policy import VllmPolicy
 from server.engines.text import ModelText
 from server.engines.vllm import engine_errors
 from server.settings import ClassifierReward, ProcessReward, SettingsError
@@ -94,6 +95,17 @@ class VllmReward:
             return self._text.tokens(prompt.text + completion, special=prompt.messages is None)
         chat = [*prompt.messages, {"role": "assistant", "content": completion}]
         return self._text.tokens(self._text.render(chat, reply=False), special=False)
+
+
+class GuideReward:
+    """A guide of the policy as a reward of whole completions, computed by the policy's engine."""
+
+    def __init__(self, policy: VllmPolicy, guide: str) -> None:
+        self._policy = policy
+        self._guide = guide
+
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+        return await together(self._policy.guide_reward(prompt, c, self._guide) for c in completions)
 
 
 def _step_tag(settings: ClassifierReward | ProcessReward, text: ModelText) -> int | None:

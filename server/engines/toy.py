@@ -6,10 +6,10 @@ by `decant serve --toy`, so that the API can be tried without an engine.
 """
 
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from decoders.core import Alternative, Candidate, Prompt, Rng, Sampling, TokenLogprob, Tokens
+from decoders.core import Alternative, Candidate, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens
 from decoders.errors import InvalidRequest
 from decoders.weights import logsumexp
 
@@ -18,11 +18,25 @@ WORDS = ("", " good", " bad", " plain", " odd")
 MAX_TOKENS = 4
 
 _SUPPORTED = frozenset(
-    {"n", "max_tokens", "temperature", "top_k", "logprobs", "stream", "skip_special_tokens", "logit_bias"}
+    {"n", "max_tokens", "temperature", "top_k", "logprobs", "stream", "skip_special_tokens", "logit_bias", "guides"}
 )
 _DEFAULTS = Sampling()
 # What requests call the fields that are named otherwise here; prompt_logprobs are what `echo` adds to `logprobs`.
 _REQUESTED_AS = {"include_stop": "include_stop_str_in_output", "grammar": "response_format", "prompt_logprobs": "echo"}
+
+
+@dataclass(frozen=True)
+class ToyGuide:
+    """A guide: scores for the next word. An `arm` normalises them, a `q_head` takes them as they are."""
+
+    scores: Sequence[float] = (0.0, 1.0, -1.0, 0.25, 0.25)
+    kind: str = "arm"
+
+    def logits(self, prefix: Tokens, vocabulary: int) -> list[float]:
+        """Of every token, after `prefix`; the second of two like words is worth half."""
+        scores = [s / 2 if prefix and v == prefix[-1] else s for v, s in enumerate(self.scores[:vocabulary])]
+        z = logsumexp(scores) if self.kind == "arm" else 0.0
+        return [s - z for s in scores]
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,27 @@ class ToyPolicy:
     vocabulary: int = len(WORDS)
     longest: int = MAX_TOKENS
     name: str = "toy"
+    loaded: Mapping[str, ToyGuide] = field(default_factory=dict)
+
+    @property
+    def guides(self) -> dict[str, str]:
+        return {name: guide.kind for name, guide in self.loaded.items()}
+
+    def guided(self, prompt: Tokens, prefix: Tokens, law: Law) -> list[float]:
+        """log p(v | prompt, prefix) for every token v under a law of policy and guides."""
+        policy = self.logprobs(prompt, prefix)
+        if law == Law():
+            return policy
+        total = [law.policy * p if p > -math.inf else p for p in policy]
+        for name, weight in law.guides.items():
+            logits = self.loaded[name].logits(prefix, self.vocabulary)
+            total = [t + weight * g for t, g in zip(total, logits, strict=True)]
+        z = logsumexp(total)
+        return [t - z for t in total]
+
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+        tokens = completion.tokens
+        return math.fsum(self.guided(prompt.tokens, tokens[:i], law)[token] for i, token in enumerate(tokens))
 
     def logprobs(self, prompt: Tokens, prefix: Tokens) -> list[float]:
         """log pi(v | prompt, prefix) for every token v."""
@@ -43,8 +78,9 @@ class ToyPolicy:
         return [math.log(w) - z for w in weights]
 
     def law(self, prompt: Tokens, prefix: Tokens, sampling: Sampling) -> list[float]:
-        """log-probabilities after the request's bias, temperature and top-k."""
-        logits = [v + sampling.logit_bias.get(t, 0.0) for t, v in enumerate(self.logprobs(prompt, prefix))]
+        """log-probabilities after the request's guides, bias, temperature and top-k."""
+        logprobs = self.guided(prompt, prefix, Law(guides=sampling.guides))
+        logits = [v + sampling.logit_bias.get(t, 0.0) for t, v in enumerate(logprobs)]
         if sampling.temperature == 0:
             best = logits.index(max(logits))
             return [0.0 if v == best else -math.inf for v in range(self.vocabulary)]
@@ -64,7 +100,7 @@ class ToyPolicy:
             tokens: Tokens = ()
             while not drawn or drawn[-1].finish is None:
                 token = rng.draw(self.law(prompt.tokens, tokens, sampling))
-                logprob = self._logprob(prompt.tokens, tokens, token, sampling.logprobs)
+                logprob = self._logprob(prompt.tokens, tokens, token, sampling)
                 tokens = (*tokens, token)
                 stopped = token == EOS
                 full = len(tokens) == sampling.max_tokens
@@ -85,11 +121,13 @@ class ToyPolicy:
                     Candidate(tokens, "".join(d.text for d in drawn), drawn[-1].finish, logprobs=logprobs),
                 )
 
-    def _logprob(self, prompt: Tokens, prefix: Tokens, token: int, top: int | None) -> tuple[TokenLogprob, ...] | None:
-        if top is None:
+    def _logprob(
+        self, prompt: Tokens, prefix: Tokens, token: int, sampling: Sampling
+    ) -> tuple[TokenLogprob, ...] | None:
+        if sampling.logprobs is None:
             return None
-        logprobs = self.logprobs(prompt, prefix)
-        best = sorted(range(self.vocabulary), key=lambda v: -logprobs[v])[:top]
+        logprobs = self.guided(prompt, prefix, Law(guides=sampling.guides))
+        best = sorted(range(self.vocabulary), key=lambda v: -logprobs[v])[: sampling.logprobs]
         return (
             TokenLogprob(
                 token,
@@ -99,8 +137,11 @@ class ToyPolicy:
             ),
         )
 
-    def completions(self, prompt: Tokens = (), max_tokens: int | None = None) -> dict[Tokens, float]:
-        """Every completion with its probability."""
+    def completions(
+        self, prompt: Tokens = (), max_tokens: int | None = None, guides: Mapping[str, float] | None = None
+    ) -> dict[Tokens, float]:
+        """Every completion with its probability, under guides if any."""
+        law = Law(guides=guides or {})
         done: dict[Tokens, float] = {}
         open_: list[tuple[Tokens, float]] = [((), 0.0)]
         while open_:
@@ -108,7 +149,7 @@ class ToyPolicy:
             if prefix and (prefix[-1] == EOS or len(prefix) == max_tokens):
                 done[prefix] = math.exp(logp)
                 continue
-            for v, lp in enumerate(self.logprobs(prompt, prefix)):
+            for v, lp in enumerate(self.guided(prompt, prefix, law)):
                 if lp > -math.inf:
                     open_.append(((*prefix, v), logp + lp))
         return done

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from decoders import STRATEGIES
+from decoders.core import GUIDE_WEIGHT
 from decoders.errors import InvalidRequest
 from server.errors import UnknownModel, response
 from server.service import Service
@@ -33,7 +34,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/v1/strategies")
     async def strategies() -> Response:
-        """Each strategy's JSON schema and law, and the rewards they can use."""
+        """Each strategy's JSON schema and law, and the rewards and guides they can use."""
         try:
             default = next(iter(service.loaded.models.weights(None)))
         except InvalidRequest:
@@ -50,7 +51,9 @@ def router(service: Service) -> APIRouter:
                 "rewards": {
                     name: {"kind": kind, "default": name == default} for name, kind in service.loaded.kinds.items()
                 },
+                "guides": {name: {"kind": kind} for name, kind in service.loaded.models.policy.guides.items()},
                 "limits": {
+                    "guide_weight": GUIDE_WEIGHT,
                     "max_sequences": service.settings.max_sequences,
                     "max_queue": service.settings.max_queue,
                     "max_prompts": service.settings.max_prompts,

@@ -1,0 +1,184 @@
+"""The guided policy as one vLLM model: the policy and its guides side by side, sharing one paged KV cache manager.
+
+Every sub-model's attention layers get blocks from the same manager, so guides have continuous batching, prefix caching
+and chunked prefill as the policy has. `forward` lines up the hidden states of all, token by token, with the row of the
+batch that each token belongs to; `compute_logits` takes any rows of that and gives the law that each one asked for.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from vllm.compilation.backends import set_model_tag
+from vllm.config import CUDAGraphMode, VllmConfig
+from vllm.forward_context import get_forward_context
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+from vllm.model_executor.model_loader.utils import initialize_model
+from vllm.model_executor.models.interfaces import has_inner_state, is_attention_free, supports_multimodal
+from vllm.transformers_utils.config import get_config
+
+from server.engines.guided.adapters import merged
+from server.engines.guided.mixing import mix, rows_of, tags
+from server.engines.guided.plan import Column
+from server.engines.guided.rows import held_by
+from server.engines.guided.sharing import share
+
+POLICY = "policy"
+_MARK = "\0"  # between a sub-model's name and its weights' names
+
+
+class GuidedPolicy(nn.Module):
+    """`hf_config` carries what `server.engines.guided.plan` made: the policy's architecture, and the columns."""
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:  # noqa: ARG002
+        super().__init__()
+        config = vllm_config.model_config.hf_config
+        self._columns = [Column(**column) for column in config.decant_columns]
+        self._rows = held_by(vllm_config, torch.get_default_device())
+        # Where Python runs at every step, not only while a graph is captured, a guide that no row asks for is left out:
+        # the keys and values it would have had are only looked for by requests that ask for it (see `Plan.salt`).
+        self._lazy = vllm_config.compilation_config.cudagraph_mode == CUDAGraphMode.NONE and self._rows.fed
+        self._measuring = True  # as long as there is no real batch: everything is run, so that memory is measured
+        self._ran: tuple[int, ...] | None = None
+        self._widths: list[int] = []
+
+        self.policy = _build(vllm_config, config, [config.decant_architecture], POLICY)
+        self.models = nn.ModuleDict()
+        self.heads = nn.ParameterDict()
+        self.secondary_weights: list[DefaultModelLoader.Source] = []
+        for column in self._columns:
+            if column.head is not None:
+                shape = tuple(load_file(column.head)["weight"].shape)
+                self.heads[column.name] = nn.Parameter(torch.empty(shape), requires_grad=False)
+            else:
+                own = get_config(column.model, trust_remote_code=vllm_config.model_config.trust_remote_code)
+                self.models[column.name] = _build(vllm_config, own, None, column.name)
+                source = DefaultModelLoader.Source(column.model, None, prefix=column.name + _MARK)
+                self.secondary_weights.append(source)
+
+    def embed_input_ids(self, input_ids: Tensor) -> Tensor:
+        return self.policy.embed_input_ids(input_ids)  # type: ignore[no-any-return, operator]
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        intermediate_tensors: None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states [tokens, policy + guides + DIGITS]; the policy's alone where nobody asks for more."""
+        policy: Tensor = self.policy(input_ids, positions, intermediate_tensors, inputs_embeds)
+        metadata = get_forward_context().attn_metadata
+        self._measuring = metadata is None
+        self._ran = self._to_run()
+        if self._ran is None:
+            return policy
+        guides = [self.models[self._columns[j].name](input_ids, positions) for j in self._ran]
+        parts = [policy, *guides, tags(_starts(metadata, policy.device), policy.shape[0], policy)]
+        self._widths = [part.shape[-1] for part in parts]
+        return torch.cat(parts, dim=-1)
+
+    def compute_logits(self, hidden_states: Tensor) -> Tensor | None:
+        """Logits [rows, vocabulary] of the law that each row asked for; None on ranks that only contribute to them.
+
+        Rows may be any of the batch's tokens, in any order: those to sample at, or those of a prompt to be scored.
+        """
+        rows = self._rows
+        if self._ran is None:
+            return self.policy.compute_logits(hidden_states)  # type: ignore[no-any-return, operator]
+        policy_hidden, *guides_hidden, tag = torch.split(hidden_states, self._widths, dim=-1)
+        policy_hidden = policy_hidden.contiguous()
+        policy: Tensor | None = self.policy.compute_logits(policy_hidden)  # type: ignore[operator]
+        if rows.plain and rows.fed and not self._measuring:
+            return policy
+        hidden = dict(zip(self._ran, guides_hidden, strict=True))
+        others = [self._logits(j, policy_hidden, hidden) for j in range(len(self._columns))]
+        if policy is None:
+            return None
+        if not rows.fed:  # a runner whose processor mixes by itself
+            rows.others = others
+            return policy
+        return mix(policy, others, rows.weights(rows_of(tag)), some_plain=rows.mixed)
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
+        """The policy's weights, then each guide's, which are marked by its name."""
+        columns = {column.name: column for column in self._columns}
+        loaded: set[str] = set()
+        for name, group in groupby(weights, lambda pair: pair[0].rpartition(_MARK)[0]):
+            own: Iterable[tuple[str, Tensor]] = ((key.rpartition(_MARK)[2], weight) for key, weight in group)
+            if not name:
+                loaded |= {f"{POLICY}.{key}" for key in self.policy.load_weights(own)}  # type: ignore[operator]
+                continue
+            adapter = columns[name].adapter
+            if adapter is not None:
+                own = merged(own, adapter)
+            loaded |= {f"models.{name}.{key}" for key in self.models[name].load_weights(own)}  # type: ignore[operator]
+        for column in self._columns:
+            if column.head is not None:
+                self.heads[column.name].copy_(load_file(column.head)["weight"])
+                loaded.add(f"heads.{column.name}")
+        earlier = [self.policy]
+        for guide in self.models.values():
+            for other in earlier:
+                share(guide, other)
+            earlier.append(guide)
+        return loaded
+
+    def _to_run(self) -> tuple[int, ...] | None:
+        """The columns whose models must see this batch; None where the policy is all there is to it."""
+        models = (j for j, column in enumerate(self._columns) if column.head is None)
+        if self._measuring or not self._lazy:
+            return tuple(models)
+        return None if self._rows.plain else tuple(j for j in models if j in self._rows.used)
+
+    def _logits(self, j: int, policy_hidden: Tensor, hidden: dict[int, Tensor]) -> Tensor | None:
+        """A column's logits; None where no row uses it."""
+        column = self._columns[j]
+        if self._rows.fed and not self._measuring and j not in self._rows.used:
+            return None
+        if column.head is not None:
+            return linear(policy_hidden, self.heads[column.name])
+        return self.models[column.name].compute_logits(hidden[j].contiguous())  # type: ignore[no-any-return, operator]
+
+
+def _build(vllm_config: VllmConfig, config: Any, architectures: list[str] | None, name: str) -> nn.Module:
+    """A sub-model of its own configuration, with its own names for its attention layers."""
+    own = vllm_config.with_hf_config(config, architectures)
+    own.model_config.hf_text_config = own.model_config.hf_config.get_text_config()
+    with _sliding_window(own, config), set_model_tag(name):
+        model: nn.Module = initialize_model(vllm_config=own, prefix=name)
+    if has_inner_state(model) or is_attention_free(model) or supports_multimodal(model):
+        raise ValueError(f"{name}: {type(model).__name__} is not a text model of attention layers alone")
+    return model
+
+
+@contextmanager
+def _sliding_window(vllm_config: VllmConfig, config: Any) -> Iterator[None]:
+    """Attention layers read the window of a model that slides everywhere from the cache's settings: the policy's."""
+    cache = vllm_config.cache_config
+    before = cache.sliding_window
+    text = config.get_text_config()
+    layers = getattr(text, "layer_types", None)
+    everywhere = layers is None or all(kind == "sliding_attention" for kind in layers)
+    cache.sliding_window = getattr(text, "sliding_window", None) if everywhere else None
+    try:
+        yield
+    finally:
+        cache.sliding_window = before
+
+
+def _starts(metadata: Any, device: torch.device) -> Tensor:
+    """Where each row's tokens begin [rows + 1], as attention layers know it; no rows in a run that only measures."""
+    if metadata is None:
+        return torch.zeros(2, dtype=torch.int32, device=device)
+    if isinstance(metadata, dict):
+        for layer in metadata.values():
+            starts = getattr(layer, "query_start_loc", None)
+            if isinstance(starts, Tensor):
+                return starts
+    raise RuntimeError("guides need an attention backend that says where requests begin (query_start_loc): FLASH_ATTN")
