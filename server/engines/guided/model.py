@@ -27,6 +27,7 @@ from server.engines.guided.mixing import mix, rows_of, tags
 from server.engines.guided.plan import Column
 from server.engines.guided.rows import held_by
 from server.engines.guided.sharing import share
+from server.engines.guided.trunk import common_layers, graft
 
 POLICY = "policy"
 _MARK = "\0"  # between a sub-model's name and its weights' names
@@ -46,6 +47,8 @@ class GuidedPolicy(nn.Module):
         self._measuring = True  # as long as there is no real batch: everything is run, so that memory is measured
         self._ran: tuple[int, ...] | None = None
         self._widths: list[int] = []
+        self._registered = vllm_config.compilation_config.static_forward_context
+        self._starts_at: dict[int, int] = {}  # of a column's model, the layer, where the ones below are the policy's
 
         self.policy = _build(vllm_config, config, [config.decant_architecture], POLICY)
         self.models = nn.ModuleDict()
@@ -68,17 +71,20 @@ class GuidedPolicy(nn.Module):
         self,
         input_ids: Tensor,
         positions: Tensor,
-        intermediate_tensors: None = None,
+        intermediate_tensors: None = None,  # noqa: ARG002 - vLLM's, for pipelines
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
         """Hidden states [tokens, policy + guides + DIGITS]; the policy's alone where nobody asks for more."""
-        policy: Tensor = self.policy(input_ids, positions, intermediate_tensors, inputs_embeds)
+        policy, below = self._policy(input_ids, positions, inputs_embeds)
         metadata = get_forward_context().attn_metadata
         self._measuring = metadata is None
         self._ran = self._to_run()
         if self._ran is None:
             return policy
-        guides = [self.models[self._columns[j].name](input_ids, positions) for j in self._ran]
+        guides = [
+            self.models[self._columns[j].name](input_ids, positions, None, below.get(self._starts_at.get(j, 0)))
+            for j in self._ran
+        ]
         parts = [policy, *guides, tags(_starts(metadata, policy.device), policy.shape[0], policy)]
         self._widths = [part.shape[-1] for part in parts]
         return torch.cat(parts, dim=-1)
@@ -122,12 +128,34 @@ class GuidedPolicy(nn.Module):
             if column.head is not None:
                 self.heads[column.name].copy_(load_file(column.head)["weight"])
                 loaded.add(f"heads.{column.name}")
+        self._share()
+        return loaded
+
+    def _policy(
+        self, input_ids: Tensor, positions: Tensor, inputs_embeds: Tensor | None
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """The policy's last hidden states, and those before each layer where a guide branches off."""
+        out = self.policy(input_ids, positions, None, inputs_embeds)
+        if not self._starts_at:
+            return out, {}
+        last, below = out
+        return last, dict(zip(sorted(set(self._starts_at.values())), below, strict=True))
+
+    def _share(self) -> None:
+        """Once in memory, and once through the layers, what is the same in several models."""
         earlier = [self.policy]
-        for guide in self.models.values():
+        for j, column in enumerate(self._columns):
+            if column.head is not None:
+                continue
+            guide = self.models[column.name]
             for other in earlier:
                 share(guide, other)
             earlier.append(guide)
-        return loaded
+            if layers := common_layers(guide, self.policy):
+                graft(guide, column.name, layers, self._registered)
+                self._starts_at[j] = layers
+        if self._starts_at:
+            self.policy.set_aux_hidden_state_layers(tuple(self._starts_at.values()))  # type: ignore[operator]
 
     def _to_run(self) -> tuple[int, ...] | None:
         """The columns whose models must see this batch; None where the policy is all there is to it."""
