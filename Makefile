@@ -8,7 +8,7 @@ BIN     = $(VENV)/bin
 READY   = $(VENV)/.installed-$(EXTRA)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check format garden sentiment speed clean
+.PHONY: help install demo serve test check format garden sentiment guides speed clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ garden: $(READY)  ## Rebuild the synthetic world's checkpoints
 
 sentiment: $(READY)  ## Rebuild the demo's reward adapter
 	OMP_NUM_THREADS=1 $(BIN)/python -m training.sentiment
+
+guides: $(READY)  ## Rebuild the demo's guides
+	OMP_NUM_THREADS=1 $(BIN)/python -m training.guides
 
 speed: $(READY)  ## Compare speed with vLLM alone, in one run
 	$(BIN)/python -m evaluation.speed

@@ -1,10 +1,12 @@
 """How fast Decant is beside what one would use instead: ratios, each within one run on one machine.
 
-    python -m evaluation.speed [plain] [tiny] [best_of_n]
+    python -m evaluation.speed [plain] [tiny] [best_of_n] [guided]
 
 plain, tiny   requests a second at concurrency 16 against `vllm serve` with the same engine arguments, on the demo
               policy and on a tiny random model, where the server itself is the load
 best_of_n     wall time of best-of-16 over HTTP against raw vLLM: generate(n=16), then one classify call
+guided        tokens/s of guided decoding against its limit, a guide in a logits processor and a Transformers loop,
+              and of plain requests on the same engine against one without guides
 
 Both sides are up at once and take turns, so that what else the machine does meets both alike; a ratio is the median
 over turns.
@@ -12,7 +14,6 @@ over turns.
 
 import json
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -25,7 +26,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from evaluation.guided_speed import guided
 from evaluation.load import rate
+from evaluation.rows import Row, row
 from evaluation.servers import decant, process, vllm, wait
 from evaluation.tiny import make_policy
 from server.demo.defaults import cpu_arguments
@@ -37,21 +40,23 @@ CHUNKS = {"enable_chunked_prefill": False}  # Decant's own choice on CPU, so the
 console = Console()
 
 
-def plain() -> tuple[str, float, float]:
+def plain() -> list[Row]:
     engine = {"max_model_len": 1024, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
-    return _against_vllm("requests/s, demo policy", str(ensure().policy), engine, requests=64, tokens=24, turns=5)
+    name, aim = "requests/s, demo policy", "at least 0.95"
+    return [row(name, _against_vllm(name, str(ensure().policy), engine, requests=64, tokens=24, turns=5), aim)]
 
 
-def tiny() -> tuple[str, float, float]:
+def tiny() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         engine = {"max_model_len": 512, "kv_cache_memory_bytes": GIB // 4, "dtype": "float32", "enforce_eager": True}
-        name = "requests/s, tiny random model"
-        return _against_vllm(name, str(make_policy(Path(folder))), engine, requests=1000, tokens=16, turns=7)
+        name, aim = "requests/s, tiny random model", "at least 0.85"
+        model = str(make_policy(Path(folder)))
+        return [row(name, _against_vllm(name, model, engine, requests=1000, tokens=16, turns=7), aim)]
 
 
 def _against_vllm(
     name: str, model: str, engine: dict[str, Any], *, requests: int, tokens: int, turns: int
-) -> tuple[str, float, float]:
+) -> list[float]:
     console.print(f"[bold]{name}[/]: starting `vllm serve` and `decant serve`")
     settings = {"policy": {"model": model, "name": "m", "engine": engine}}
     with vllm(model, "m", {**engine, **CHUNKS}) as theirs, decant(settings) as ours:
@@ -59,10 +64,10 @@ def _against_vllm(
         def turn(url: str) -> float:
             return rate(url, _bodies(requests, tokens), CONCURRENCY)
 
-        return name, *_ratio(lambda: turn(ours), lambda: turn(theirs), turns)
+        return _ratios(lambda: turn(ours), lambda: turn(theirs), turns)
 
 
-def best_of_n(n: int = 16, tokens: int = 32) -> tuple[str, float, float]:
+def best_of_n(n: int = 16, tokens: int = 32) -> list[Row]:
     name = f"wall time, best of {n}"
     console.print(f"[bold]{name}[/]: starting raw vLLM and `decant serve`")
     world = ensure()
@@ -104,19 +109,18 @@ def best_of_n(n: int = 16, tokens: int = 32) -> tuple[str, float, float]:
                 assert answer.status_code == 200, answer.text
                 return time.perf_counter() - started
 
-            return name, *_ratio(ours, theirs, turns=8)
+            return [row(name, _ratios(ours, theirs, turns=8), "at most 1.10")]
 
 
-def _ratio(ours: Callable[[], float], theirs: Callable[[], float], turns: int) -> tuple[float, float]:
-    """Median and interquartile range of ours/theirs over turns, the first of each thrown away."""
+def _ratios(ours: Callable[[], float], theirs: Callable[[], float], turns: int) -> list[float]:
+    """ours/theirs at each turn, the first of each thrown away."""
     ours(), theirs()
     ratios = []
     for i in track(range(turns), "taking turns", console=console, transient=True):
         first, second = (ours, theirs) if i % 2 else (theirs, ours)
         a, b = first(), second()
         ratios.append(a / b if first is ours else b / a)
-    low, _, high = statistics.quantiles(ratios, n=4)
-    return statistics.median(ratios), high - low
+    return ratios
 
 
 def _prompt() -> list[int]:
@@ -128,20 +132,20 @@ def _bodies(requests: int, tokens: int) -> list[dict[str, Any]]:
     return [{"model": "m", "prompt": _prompt(), "max_tokens": tokens, "ignore_eos": True} for _ in range(requests)]
 
 
-MEASURES: dict[str, tuple[Callable[[], tuple[str, float, float]], str]] = {
-    "plain": (plain, "at least 0.95"),
-    "tiny": (tiny, "at least 0.85"),
-    "best_of_n": (best_of_n, "at most 1.10"),
+MEASURES: dict[str, Callable[[], list[Row]]] = {
+    "plain": plain,
+    "tiny": tiny,
+    "best_of_n": best_of_n,
+    "guided": guided,
 }
 
 
 def main() -> None:
     table = Table("measure", "Decant / other", "IQR", "aim", title="Speed as ratios")
     for name in sys.argv[1:] or MEASURES:
-        measure, aim = MEASURES[name]
-        label, ratio, spread = measure()
-        console.print(f"{label}: {ratio:.3f} (IQR {spread:.3f}, {aim})")
-        table.add_row(label, f"{ratio:.3f}", f"{spread:.3f}", aim)
+        for label, ratio, spread, aim in MEASURES[name]():
+            console.print(f"{label}: {ratio:.3f} (IQR {spread:.3f}, {aim})")
+            table.add_row(label, f"{ratio:.3f}", f"{spread:.3f}", aim)
     console.print(table)
 
 

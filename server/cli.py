@@ -47,7 +47,7 @@ def serve(
 
 @app.command()
 def demo() -> None:
-    """Start a server on the demo models, ask it six prompts in five ways, and show what came back."""
+    """Start a server on the demo models, ask it six prompts in many ways, and show what came back."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from server.demo.show import show
     from server.demo.world import DemoUnavailable

@@ -7,6 +7,7 @@ import pytest
 
 from evaluation.servers import decant
 from evaluation.tiny import make
+from tests import guided
 from tests.engine import Tiny, settings
 
 
@@ -14,5 +15,6 @@ from tests.engine import Tiny, settings
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
     """`decant serve` on vLLM with tiny random models; started by the first test that asks for it."""
     models = make(tmp_path_factory.mktemp("tiny"))
+    models = {**models, **guided.make(tmp_path_factory.mktemp("guided"), models["policy"])}
     with decant(settings(models)) as url, httpx.Client(base_url=url, timeout=300) as client:
         yield Tiny(client, models)

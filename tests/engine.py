@@ -15,15 +15,36 @@ ENGINE = {"dtype": "float32", "max_model_len": 1024, "kv_cache_memory_bytes": 2*
 
 def settings(models: dict[str, Path]) -> dict[str, Any]:
     process = {"kind": "process", "model": str(models["process"]), "engine": ENGINE}
+    beside = guided(models)
     return {
+        **beside,
         "policy": {"model": str(models["policy"]), "name": "tiny", "engine": {**ENGINE, "max_num_seqs": 32}},
         "rewards": {
             "default": {"kind": "classifier", "model": str(models["classifier"]), "engine": ENGINE},
             "steps": {**process, "reduce": "mean"},
             "tagged": {**process, "reduce": "min", "step_tag": STEP, "step_separator": "\n"},
             "foreign": {"kind": "classifier", "model": str(models["other"]), "engine": ENGINE},
+            **beside["rewards"],
         },
         "server": {"max_sequences": 64},
+    }
+
+
+def guided(models: dict[str, Path]) -> dict[str, Any]:
+    """Guides in an engine of their own, so that plain requests are still served by a plain one."""
+    names = {name: str(path) for name, path in models.items()}
+    return {
+        "guides": {
+            "weak": {"kind": "arm", "model": names["llama"]},
+            "tuned": {"kind": "implicit", "model": names["adapter"]},
+            "expert": {"kind": "implicit", "model": names["window"], "reference": names["llama"]},
+            "values": {"kind": "q_head", "head": names["head"]},
+        },
+        "guided_engine": {"max_num_seqs": 16},
+        "rewards": {
+            "likely": {"kind": "guide", "guide": "weak"},
+            "implied": {"kind": "guide", "guide": "tuned"},
+        },
     }
 
 

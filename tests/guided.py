@@ -11,16 +11,23 @@ from evaluation.tiny import CHAT, LONGEST, tokenizer
 VOCABULARY = 384
 
 
-def make(root: Path) -> dict[str, Path]:
-    """Causal models under `root` by name; an adapter on the policy, the same merged, and a head on hidden states."""
+def make(root: Path, policy: Path | None = None) -> dict[str, Path]:
+    """Causal models under `root` by name; an adapter on the policy, the same merged, and a head on hidden states.
+
+    They are for the `policy` that is given, or else for one that is made too, and then `qwen` is among them.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from safetensors.torch import save_file
-    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config
-    from transformers import Qwen2ForCausalLM as Qwen2
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+    from transformers import Qwen2Config as QwenConfig
+    from transformers import Qwen2ForCausalLM as Qwen
 
-    words = tokenizer(VOCABULARY, CHAT)
-    words.add_special_tokens({"additional_special_tokens": ["<|endoftext|>"]})  # Qwen's class would add it to its own
+    if policy is None:
+        words = tokenizer(VOCABULARY, CHAT)
+        words.add_special_tokens({"additional_special_tokens": ["<|endoftext|>"]})  # Qwen's class would add it itself
+    else:
+        words = AutoTokenizer.from_pretrained(policy)
     common = {
         "vocab_size": VOCABULARY,
         "max_position_embeddings": LONGEST,
@@ -47,22 +54,24 @@ def make(root: Path) -> dict[str, Path]:
         words.save_pretrained(root / name)
         return root / name
 
-    made: dict[str, Path] = {}
+    made: dict[str, Path] = {} if policy is None else {"policy": policy}
     recipes: dict[str, tuple[type[Any], Any]] = {
         "policy": (LlamaForCausalLM, LlamaConfig(**shape(64, 2, 4, 2, head_dim=32))),
         "llama": (LlamaForCausalLM, LlamaConfig(**shape(48, 1, 2, 1, head_dim=64))),
-        "qwen": (Qwen2, Qwen2Config(**shape(96, 3, 3, 3))),
+        "qwen": (Qwen, QwenConfig(**shape(96, 3, 3, 3))),
         "window": (MistralForCausalLM, MistralConfig(**shape(64, 2, 4, 2, head_dim=32, sliding_window=8))),
+        "narrow": (MistralForCausalLM, MistralConfig(**shape(48, 1, 2, 2, head_dim=32, sliding_window=5))),
         "long": (LlamaForCausalLM, LlamaConfig(**{**shape(64, 1, 2, 2, head_dim=32), "vocab_size": VOCABULARY + 16})),
     }
     for seed, (name, (model, config)) in enumerate(recipes.items()):
         torch.manual_seed(seed)
-        made[name] = save(name, model(config))
+        if name not in made and (policy is None or name != "qwen"):
+            made[name] = save(name, model(config))
     torch.manual_seed(9)
-    policy = LlamaForCausalLM.from_pretrained(made["policy"], dtype=torch.float32)
+    base = LlamaForCausalLM.from_pretrained(made["policy"], dtype=torch.float32)
     modules = ["q_proj", "v_proj", "o_proj", "down_proj"]
     lora = LoraConfig(r=4, lora_alpha=8, target_modules=modules, layers_to_transform=[1], task_type="CAUSAL_LM")
-    tuned = get_peft_model(policy, lora)
+    tuned = get_peft_model(base, lora)
     for weight_name, weight in tuned.named_parameters():
         if "lora_" in weight_name:
             torch.nn.init.normal_(weight, std=0.3)
@@ -70,7 +79,7 @@ def make(root: Path) -> dict[str, Path]:
     made["adapter"] = root / "adapter"
     made["tuned"] = save("tuned", tuned.merge_and_unload())
     made["head"] = root / "head.safetensors"
-    save_file({"weight": torch.randn(VOCABULARY, 64) * 0.2}, made["head"])
+    save_file({"weight": torch.randn(base.config.vocab_size, 64) * 0.2}, made["head"])
     return made
 
 
@@ -82,12 +91,12 @@ def model(path: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
 
 
-def logits(path: Path, ids: Sequence[int]) -> Any:
-    """[tokens, vocabulary] of one model, its scores as they are."""
+def logits(path: Path, ids: Sequence[int], size: int | None = None) -> Any:
+    """[tokens, vocabulary] of one model, its scores as they are; of the first `size` tokens."""
     import torch
 
     with torch.no_grad():
-        return model(path)(torch.tensor([list(ids)])).logits[0, :, :VOCABULARY]
+        return model(path)(torch.tensor([list(ids)])).logits[0, :, :size]
 
 
 def head_scores(policy: Path, head: Path, ids: Sequence[int]) -> Any:
@@ -110,16 +119,17 @@ class Reference:
 
     def law(self, ids: Sequence[int], weights: dict[str, float], policy: float = 1.0) -> Any:
         """log p(. | ids[: t + 1]) for each t; [tokens, vocabulary]."""
+        size = model(self.policy).config.vocab_size
         total = policy * logits(self.policy, ids).log_softmax(-1)
         for name, weight in weights.items():
             if name in self.q:
                 path = self.q[name]
-                scores = head_scores(self.policy, path, ids) if path.suffix else logits(path, ids)
+                scores = head_scores(self.policy, path, ids) if path.suffix else logits(path, ids, size)
                 total = total + weight * scores
                 continue
-            total = total + weight * logits(self.guides[name], ids).log_softmax(-1)
+            total = total + weight * logits(self.guides[name], ids, size).log_softmax(-1)
             if name in self.references:
-                total = total - weight * logits(self.references[name], ids).log_softmax(-1)
+                total = total - weight * logits(self.references[name], ids, size).log_softmax(-1)
         return total.log_softmax(-1)
 
     def greedy(self, prompt: Sequence[int], weights: dict[str, float], count: int) -> tuple[list[int], list[float]]:

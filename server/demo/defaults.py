@@ -1,10 +1,13 @@
 """What `decant serve` serves when it is told nothing."""
 
+from pathlib import Path
 from typing import Any
 
 from server.demo.world import ensure
 
 GIB = 2**30
+ADAPTERS = Path(__file__).parent / "assets" / "guides"
+GUIDES = ("positive", "brief")
 
 
 def settings() -> dict[str, Any]:
@@ -13,11 +16,18 @@ def settings() -> dict[str, Any]:
     engine = {"max_model_len": 2048, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
     return {
         "policy": {"model": str(world.policy), "name": "SmolLM2-135M-Instruct", "engine": engine},
+        "guides": {name: _guide(name, world.policy) for name in GUIDES},
         "rewards": {
             "default": {"kind": "classifier", "model": str(world.reward), "engine": engine},
             "tone": {"kind": "function", "function": "server.demo.tone:vader"},
+            "brevity": {"kind": "function", "function": "server.demo.brevity:short_sentences"},
         },
     }
+
+
+def _guide(name: str, policy: Path) -> dict[str, Any]:
+    """A shipped adapter on the policy, in ratio form: what it has learnt beyond the policy, and no sharpening."""
+    return {"kind": "implicit", "model": str(ADAPTERS / name), "base": str(policy)}
 
 
 def cpu_arguments() -> dict[str, Any]:

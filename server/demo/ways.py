@@ -1,0 +1,100 @@
+"""What `decant demo` asks of each prompt: the ways of decoding, and what comes back of one."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import httpx
+
+from server.demo.prompts import DemoPrompt
+
+MAX_TOKENS = 16  # about what a line of the table shows
+REWARD = {"default": 1, "tone": 0, "brevity": 0}  # the last two are only reported
+SOFTMAX = {"by": "softmax", "beta": 0.5}
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """A way of decoding. `n` answers are asked for, where one says little; `shown` puts the first one on the screen."""
+
+    name: str
+    decoding: Mapping[str, Any]
+    n: int = 1
+    temperature: float = 1.0
+    shown: bool = False
+
+
+def _guided(name: str, n: int = 4, **guides: float) -> Way:
+    return Way(name, {"strategy": "reward_guided", "guides": guides}, n, shown=guides == {"positive": 1.0})
+
+
+WAYS = (
+    Way("sample", {"strategy": "sample"}, 4, shown=True),
+    Way("sample, temperature 0.5", {"strategy": "sample"}, 4, temperature=0.5),
+    Way("best of 4", {"strategy": "best_of_n", "n": 4}),
+    Way("best of 16", {"strategy": "best_of_n", "n": 16}, shown=True),
+    Way("softmax of 4", {"strategy": "best_of_n", "n": 4, "select": SOFTMAX}),
+    Way("softmax of 16", {"strategy": "best_of_n", "n": 16, "select": SOFTMAX}),
+    _guided("guided, positive 0.5", positive=0.5),
+    _guided("guided, positive 1", positive=1.0),
+    _guided("guided, positive 2", positive=2.0),
+    _guided("positive 1.5, brief 0.5", positive=1.5, brief=0.5),
+    _guided("positive 1, brief 1", positive=1.0, brief=1.0),
+    _guided("positive 0.5, brief 1.5", positive=0.5, brief=1.5),
+    Way("best of 4, positive 1", {"strategy": "best_of_n", "n": 4, "guides": {"positive": 1.0}}, shown=True),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Means over the answers: `rewards` by name, KL in nats, None where there is none; tokens of all candidates."""
+
+    rewards: Mapping[str, float]
+    kl: float | None
+    tokens: float
+    seconds: float
+    text: str = ""
+
+
+def ask(client: httpx.Client, prompt: DemoPrompt, way: Way) -> Row:
+    """One prompt, one way, over HTTP. Raises SystemExit with the server's words on any answer but 200."""
+    body: dict[str, Any] = {
+        "max_tokens": MAX_TOKENS,
+        "seed": 7,
+        "n": way.n,
+        "temperature": way.temperature,
+        "decoding": {**way.decoding, "reward": REWARD, "return_kl": True},
+    }
+    started = time.perf_counter()
+    if prompt.chat:
+        body["messages"] = [{"role": "user", "content": prompt.text}]
+        answer = client.post("/v1/chat/completions", json=body)
+    else:
+        answer = client.post("/v1/completions", json={**body, "prompt": prompt.text})
+    seconds = time.perf_counter() - started
+    if answer.status_code != httpx.codes.OK:
+        raise SystemExit(f"The server answered {answer.status_code}: {answer.text}")
+    content = answer.json()
+    choice, results = content["choices"][0], content["decoding"]["results"]
+    # At another temperature than 1, a plain sample is at no distance from a law that is not the policy's own.
+    known = way.temperature == 1.0 and all(result["kl"] for result in results)
+    return Row(
+        rewards={name: fmean(result["rewards"][name] for result in results) for name in REWARD},
+        kl=fmean(result["kl"]["nats"] for result in results) if known else None,
+        tokens=content["usage"]["completion_tokens"],
+        seconds=seconds,
+        text=choice["message"]["content"] if prompt.chat else choice["text"],
+    )
+
+
+def mean(rows: list[Row]) -> Row:
+    """Over prompts."""
+    kls = [row.kl for row in rows if row.kl is not None]
+    return Row(
+        rewards={name: fmean(row.rewards[name] for row in rows) for name in REWARD},
+        kl=fmean(kls) if kls else None,
+        tokens=fmean(row.tokens for row in rows),
+        seconds=fmean(row.seconds for row in rows),
+    )

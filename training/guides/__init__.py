@@ -1,0 +1,1 @@
+"""The demo's guides: autoregressive reward models as low-rank adapters of the policy, from its own rollouts."""
