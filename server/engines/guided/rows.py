@@ -36,7 +36,8 @@ class Rows:
         self.used = frozenset(j for row in self.asked.values() for j, w in enumerate(row[1:]) if w)
         if not self.plain:
             # One new tensor a change, and a copy into the table, whose address a captured graph may have kept.
-            rows = [self.asked.get(row, self._plain) for row in range(max(self.asked) + 1)]
+            # Every row, since a plain one may stand where a guided one stood.
+            rows = [self.asked.get(row, self._plain) for row in range(size)]
             self.table[: len(rows)].copy_(torch.tensor(rows), non_blocking=True)
 
     def weights(self, rows: Tensor) -> Tensor:
