@@ -35,6 +35,7 @@ WEIGHTS: list[dict[str, float]] = [
     {"window": 1.0, "long": -0.5},
     {"arm": 1.0, "qwen": 0.5, "window": -0.25, "tuned": 1.0, "long": 0.5, "head": -1.0},
     {"head": -100.0, "qwen": 3.0},
+    {},
 ]
 
 

@@ -63,7 +63,7 @@ COMPLETIONS = [
      "70 tokens; with at least one to come, it must have fewer than this model's context of 64"),
     ({"decoding": "best_of_n"}, "decoding", "JSON object"),
     ({"decoding": {"n": 2}}, "decoding.strategy", "required"),
-    ({"decoding": {"strategy": "zip"}}, "decoding.strategy", "'sample', 'best_of_n'"),
+    ({"decoding": {"strategy": "zip"}}, "decoding.strategy", "'sample', 'reward_guided', 'best_of_n'"),
     ({"decoding": {"strategy": "sample", "n": 2}}, "decoding.n", "no such field"),
     ({"decoding": {**BEST, "n": 257}}, "decoding.n", "less than or equal to 256"),
     ({"decoding": {**BEST, "select": "argmax"}}, "decoding.select", "JSON object"),

@@ -70,6 +70,8 @@ class VllmPolicy:
 
     async def _logprob(self, prompt: Prompt, completion: Candidate, weights: list[float]) -> float:
         """One pass over prompt and completion; the last token's comes from a draw that may only be that token."""
+        if not completion.tokens:
+            return 0.0
         *before, last = prompt.tokens + completion.tokens
         start = len(prompt.tokens)
         params = SamplingParams(

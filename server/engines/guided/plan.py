@@ -111,7 +111,11 @@ def _model(name: str, model: str, base: str | None) -> Column:
     """A checkpoint, or an adapter on `base` or else on the base that it names."""
     from vllm.transformers_utils.repo_utils import file_or_path_exists
 
-    if not file_or_path_exists(model, CONFIG, None):
+    try:
+        adapted = file_or_path_exists(model, CONFIG, None)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"guides: {name}: there is no '{model}': {error}") from error
+    if not adapted:
         if base is not None:
             raise SettingsError(f"guides: {name}: {model} holds no {CONFIG}, so a base means nothing for it")
         return Column(name, model)
