@@ -68,7 +68,8 @@ def test_logprobs_are_the_guided_laws(tiny: Tiny, reference: Reference) -> None:
     ranked = reference.law(tiny.ids(TEXT), ONE)[-1].topk(5)
     words = [tokenizer(tiny.models["policy"]).decode([token]) for token in ranked.indices]
     want = dict(zip(words, ranked.values.tolist(), strict=True))
-    assert len(want) > 3  # halves of characters have one text
+    want.pop("�", None)  # the text of any half of a character, and of none in particular
+    assert len(want) > 1
     assert {word: top[word] for word in want} == pytest.approx(want, abs=CLOSE)
 
 
