@@ -41,8 +41,9 @@ def agree(rows: Rows, batch: list[Weights]) -> None:
     guided = [w for w in batch if w is not None]
     assert rows.asked == {i: w for i, w in enumerate(batch) if w is not None}
     assert rows.plain is (not guided)
-    assert rows.mixed is (len(guided) < len(batch))
-    assert rows.used == {j for w in guided for j in range(COLUMNS) if w[1 + j]}
+    used = {j for w in guided for j in range(COLUMNS) if w[1 + j]}
+    assert rows.used == used
+    assert rows.mixed is (len(guided) < len(batch) or any(w[1 + j] == 0 for w in guided for j in used))
     if guided:
         want = [PLAIN if w is None else w for w in batch]
         assert rows.weights(torch.arange(len(batch))).tolist() == want

@@ -13,8 +13,8 @@ _HELD_AS = "decant_rows"
 class Rows:
     """Weights by row of the batch: `table` [max_rows + 1, 1 + columns], whose last row is for padding.
 
-    `plain` says that no row asks for anything but the policy, and `mixed` that some do and some do not. `used` are the
-    columns that some row has a weight for.
+    `plain` says that no row asks for anything but the policy. `used` are the columns that some row has a weight for, and
+    `mixed` says that some other row has none there.
     """
 
     def __init__(self, max_rows: int, columns: int, device: torch.device) -> None:
@@ -32,8 +32,9 @@ class Rows:
     def set(self, size: int) -> None:
         """Take `asked` as it stands now for a batch of `size` rows."""
         self.plain = not self.asked
-        self.mixed = len(self.asked) < size
         self.used = frozenset(j for row in self.asked.values() for j, w in enumerate(row[1:]) if w)
+        # What a guide says of a row that did not ask for it is read from a cache that nobody filled.
+        self.mixed = len(self.asked) < size or any(not row[1 + j] for row in self.asked.values() for j in self.used)
         if not self.plain:
             # One new tensor a change, and a copy into the table, whose address a captured graph may have kept.
             # Every row, since a plain one may stand where a guided one stood.
