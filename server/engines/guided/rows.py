@@ -13,8 +13,8 @@ _HELD_AS = "decant_rows"
 class Rows:
     """Weights by row of the batch: `table` [max_rows + 1, 1 + columns], whose last row is for padding.
 
-    `plain` says that no row asks for anything but the policy. `used` are the columns that some row has a weight for, and
-    `mixed` says that some other row has none there.
+    `plain` says that no row asks for anything but the policy. `used` are the columns that some row has a weight for,
+    and `mixed` says that some other row has none there.
     """
 
     def __init__(self, max_rows: int, columns: int, device: torch.device) -> None:
