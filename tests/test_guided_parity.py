@@ -65,6 +65,9 @@ STRESS = stress()
 ALIKE = [Ask(prompt(50 + i, 20 + 7 * i), w, params=GREEDY) for i, w in enumerate([{}, *WEIGHTS[1:9:2], {}, {}])]
 UNGUIDED = [Ask(ask.prompt, params=GREEDY) for ask in ALIKE]
 PLAIN = [Ask(prompt(60 + i, 20 + 7 * i), params=GREEDY) for i in range(7)]
+# One prompt, asked for in turn with guides and without.
+TURNS: list[dict[str, float]] = [{}, {"arm": 1.0}, {}, {"arm": -0.5, "head": 1.0}, {"arm": 0.5, "qwen": 0.5}]
+SAME = [Ask(prompt(70, 100), w, params={**GREEDY, "max_tokens": 8}, arrives=20 * i) for i, w in enumerate(TURNS)]
 SLIDING = [
     Ask(prompt(i, 60), w, params=GREEDY)
     for i, w in enumerate([{}, {"full": 1.0}, {"window": 0.5}, {"full": -0.5, "window": 1.0}])
@@ -102,7 +105,9 @@ def engines(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     whole = {**ENGINE, "enable_chunked_prefill": False}
     small = {"num_gpu_blocks_override": 180}
     started = {
-        "guided": Child.start(root / "guided", models["policy"], guides, {**tight, **small}, [PLAIN, ALIKE, STRESS]),
+        "guided": Child.start(
+            root / "guided", models["policy"], guides, {**tight, **small}, [PLAIN, ALIKE, STRESS, SAME]
+        ),
         "plain": Child.start(root / "plain", models["policy"], {}, tight, [PLAIN, UNGUIDED]),
         "sliding": Child.start(root / "sliding", models["window"], sliding, whole, [SLIDING, [DRAW]]),
     }
@@ -157,10 +162,19 @@ def test_every_request_gets_its_own_law_whatever_the_scheduler_does(
     assert answers.count(None) > 2
 
 
+def test_a_cached_prefix_serves_those_whose_guides_have_read_it(
+    engines: dict[str, Child], reference: Reference
+) -> None:
+    answers = engines["guided"].result()["batches"][3]
+    for ask, answer in zip(SAME, answers, strict=True):
+        agree(reference, ask, answer)
+    assert [answer["cached"] for answer in answers] == [0, 0, 96, 96, 0]
+
+
 def test_a_plain_row_is_what_it_is_without_guides_to_the_last_bit(engines: dict[str, Child]) -> None:
     """Both in a batch of its own kind and beside guided rows."""
     without = engines["plain"].result()["batches"]
-    plain, mixed, _ = engines["guided"].result()["batches"]
+    plain, mixed, *_ = engines["guided"].result()["batches"]
     assert plain == without[0]
     same = [answer == other for answer, other in zip(mixed, without[1], strict=True)]
     assert same == [not ask.guides for ask in ALIKE]
