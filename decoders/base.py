@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from decoders.core import Models, Prompt, Rng, Run, Sampling
+from decoders.core import Models, Prompt, Rng, Sampling
+from decoders.events import Run
 
 Weight = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 RewardNames = Annotated[

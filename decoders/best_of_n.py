@@ -16,10 +16,11 @@ from pydantic import Field
 
 from decoders.base import Decoder
 from decoders.calibration import calibrate, leave_one_out
-from decoders.core import KL, Candidate, Cost, Done, Models, Prompt, Result, Rng, Run, Sampling, Scored, Step
+from decoders.core import Models, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
-from decoders.guidance import Distance, distance, with_logprobs
-from decoders.pool import Pool, together, weighted_sum
+from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
+from decoders.guidance import Distance, distances, with_logprobs
+from decoders.pool import Pool, weighted_sum
 from decoders.select import Argmax, Argmin, Select
 from decoders.weights import atomic_kl, best_of_n_kl, normalise, poisson_log_pmf, ranked_kl, selection_kl
 
@@ -123,7 +124,8 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
         for index, i in enumerate(chosen):
             yield Step(scored[i].candidate, index)
         selected = time.perf_counter()
-        far = await self._distances(models, prompt, [scored[i].candidate for i in chosen], sampling)
+        answers = [scored[i].candidate for i in chosen]
+        far = await distances(models, prompt, answers, sampling, asked=self.return_kl)
         measured = time.perf_counter()
         results = tuple(
             Result(
@@ -180,14 +182,6 @@ class BestOfN(Decoder, frozen=True, extra="forbid"):
             kls.append(selection_kl(normalise(log_weights), limit))
             chosen.append(left.pop(rng.draw(log_weights)))
         return tuple(chosen), kls
-
-    async def _distances(
-        self, models: Models, prompt: Prompt, answers: list[Candidate], sampling: Sampling
-    ) -> list[Distance | None]:
-        """Of each answer, how far the guided policy is from the frozen one; None where that is not asked."""
-        if not (self.return_kl and sampling.guides):
-            return [None] * len(answers)
-        return await together(distance(models, prompt, answer, sampling) for answer in answers)
 
     def _kl(
         self, choice: float, scored: Scored, rank: int, limit: int, sampling: Sampling, distance: Distance | None

@@ -7,9 +7,11 @@ A guided policy multiplies next-token laws [GenARM, Xu et al. 2024; DeRa and pro
 It is still a policy one can sample from, so every strategy runs on it unchanged; only its distance from pi is new.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from decoders.core import KL, Candidate, Law, Models, Prompt, Sampling
+from decoders.core import Candidate, Law, Models, Prompt, Sampling
+from decoders.events import KL
 from decoders.pool import together
 
 
@@ -36,12 +38,21 @@ async def distance(models: Models, prompt: Prompt, completion: Candidate, sampli
         return None
     t, length = sampling.temperature, len(prompt.tokens) + len(completion.tokens)
     policy = models.policy.logprob(prompt, completion, Law(1 / t))
-    if completion.logprobs is not None and t == 1.0:  # the engine has said log p already
+    if completion.logprobs is not None and t == 1.0 and sampling.grammar is None:  # the engine has said log p already
         own = await policy
         return Distance(sum(token.logprob for token in completion.logprobs) - own, own, length)
     guided = Law(1 / t, {name: weight / t for name, weight in sampling.guides.items()})
     own, tilted = await together((policy, models.policy.logprob(prompt, completion, guided)))
     return Distance(tilted - own, own, 2 * length)
+
+
+async def distances(
+    models: Models, prompt: Prompt, answers: Sequence[Candidate], sampling: Sampling, *, asked: bool
+) -> list[Distance | None]:
+    """Of each answer; None throughout where it is not asked for, or the policy is not guided."""
+    if not (asked and sampling.guides):
+        return [None] * len(answers)
+    return await together(distance(models, prompt, answer, sampling) for answer in answers)
 
 
 def with_logprobs(sampling: Sampling) -> Sampling:

@@ -15,7 +15,8 @@ class RewardGuided(Draw, frozen=True, extra="forbid"):
 
     Law: at each token, the guided law above after the request's own temperature, top-p and top-k. GenARM's KL weight
     beta is a guide of weight 1/beta. It is not pi exp(r/beta)/Z of the sequence reward r = sum_t log pi_i, since each
-    step is normalised by itself; for a `q_head` that is the soft value it is. Streams token by token.
+    step is normalised by itself; it is for a `q_head` that is the soft value beta log E_pi[exp(r/beta) | y_<=t], at a
+    weight of 1/beta. Streams token by token.
     """
 
     strategy: Literal["reward_guided"] = "reward_guided"

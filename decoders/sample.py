@@ -7,9 +7,10 @@ import time
 from typing import Literal
 
 from decoders.base import Decoder
-from decoders.core import KL, Candidate, Cost, Done, Models, Prompt, Result, Rng, Run, Sampling, Step
+from decoders.core import Candidate, Models, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
-from decoders.guidance import Distance, distance, with_logprobs
+from decoders.events import KL, Cost, Done, Result, Run, Step
+from decoders.guidance import Distance, distances, with_logprobs
 from decoders.pool import together
 
 
@@ -29,8 +30,7 @@ class Draw(Decoder, frozen=True, extra="forbid"):
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         started = time.perf_counter()
         sampling = self.guided(models, sampling)
-        measured = self.return_kl and bool(sampling.guides)
-        draws = with_logprobs(sampling) if measured else sampling
+        draws = with_logprobs(sampling) if self.return_kl and sampling.guides else sampling
         parts: list[list[Candidate]] = [[] for _ in range(sampling.n)]
         samples = models.policy.sample(prompt, sampling.n, draws, rng, pieces=sampling.stream)
         try:
@@ -43,8 +43,7 @@ class Draw(Decoder, frozen=True, extra="forbid"):
         drawn = time.perf_counter()
         weights = {} if self.reward is None else models.weights(self.reward)
         scores = await together(models.rewards[name].score(prompt, candidates) for name in weights)
-        unknown: list[Distance | None] = [None] * len(candidates)
-        far = await together(distance(models, prompt, c, sampling) for c in candidates) if measured else unknown
+        far = await distances(models, prompt, candidates, sampling, asked=self.return_kl)
         tokens = sum(len(c.tokens) for c in candidates)
         yield Done(
             results=tuple(

@@ -2,7 +2,8 @@
 
 import time
 
-from decoders.core import Candidate, Cost, Done, Models, Prompt, Result, RewardSpec, Rng, Run, Sampling
+from decoders.core import Candidate, Models, Prompt, RewardSpec, Rng, Sampling
+from decoders.events import Cost, Done, Result, Run
 from decoders.pool import together
 
 

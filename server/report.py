@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from decoders.core import Done, Prompt, Result
+from decoders.core import Prompt
+from decoders.events import Done, Result
 
 Json = dict[str, Any]
 

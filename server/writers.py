@@ -11,7 +11,8 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import Send
 
-from decoders.core import Done, Event, Prompt
+from decoders.core import Prompt
+from decoders.events import Done, Event
 from server import report
 from server.errors import payload, response
 from server.report import Reported

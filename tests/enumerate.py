@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from decoders.base import Decoder
-from decoders.core import Done, Event, Models, Prompt, Rng, Sampling, Tokens
+from decoders.core import Models, Prompt, Rng, Sampling, Tokens
 from decoders.errors import DecantError
+from decoders.events import Done, Event
 
 K = TypeVar("K", bound=Hashable)
 Path = tuple[int, ...]

@@ -9,8 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from decoders import STRATEGIES, RewardGuided, Strategy
 from decoders.base import Decoder
-from decoders.core import Done, Event, Models, Prompt, Reward, Sampling, Step
+from decoders.core import Models, Prompt, Reward, Sampling
 from decoders.errors import EngineFailed, RewardFailed
+from decoders.events import Done, Event, Step
 from decoders.rng import SeededRng
 from decoders.sample import join
 from server.engines.toy import ToyPolicy, ToyReward

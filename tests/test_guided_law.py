@@ -3,12 +3,14 @@
 import asyncio
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pytest
 
 from decoders import BestOfN, RewardGuided, Sample
-from decoders.core import Law, Models, Prompt, Sampling, Tokens
+from decoders.core import Candidate, Grammar, Law, Models, Prompt, Sampling, TokenLogprob, Tokens
 from decoders.errors import InvalidRequest, UnknownGuide
+from decoders.guidance import distance
 from decoders.select import Softmax
 from server.engines.toy import EOS, ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests import laws
@@ -110,6 +112,19 @@ def test_the_log_ratio_is_an_unbiased_estimate_of_kl(strategy: type[Sample | Rew
     assert mean == pytest.approx(laws.kl(guided, pi), abs=EXACT)
 
 
+def test_what_a_grammar_did_to_log_probabilities_is_left_out_of_the_divergence() -> None:
+    """The engine reports them with forbidden tokens masked; both laws of the ratio are unmasked."""
+    guides = {"kind": 1.0}
+    pi, guided = by_definition({}), by_definition(guides)
+    y = max(guided, key=lambda tokens: guided[tokens])
+    masked = tuple(TokenLogprob(token, "", 0.0) for token in y)  # as if nothing else had been allowed
+    answer = Candidate(y, "", "stop", logprobs=masked)
+    for grammar, want in ((Grammar("regex", "a"), math.log(guided[y] / pi[y])), (None, -math.log(pi[y]))):
+        far = asyncio.run(distance(MODELS, PROMPT, answer, Sampling(guides=guides, grammar=grammar)))
+        assert far is not None
+        assert far.log_ratio == pytest.approx(want, abs=EXACT)
+
+
 def test_under_best_of_n_divergences_add_up() -> None:
     guides = {"kind": 1.0}
     ends = asyncio.run(every_path(on(BestOfN(n=2, guides=guides, reward="default", return_kl=True), MODELS)))
@@ -200,6 +215,35 @@ def test_presets_are_the_papers_formulas(preset: str, guides: dict[str, float], 
         want = [factors(*row) for row in zip(p, g, h, strict=True)]
         have = [math.exp(v) for v in POLICY.guided((), prefix, weights)]
         assert have == pytest.approx([w / math.fsum(want) for w in want], abs=EXACT)
+
+
+@dataclass(frozen=True)
+class SoftValue(ToyGuide):
+    """Q(y_<t, v) = beta log E_pi[exp(r / beta) | y_<t v], by enumeration."""
+
+    kind: str = "q_head"
+    beta: float = 0.5
+
+    def logits(self, prefix: Tokens, vocabulary: int) -> list[float]:
+        return [self._value((*prefix, v)) for v in range(vocabulary)]
+
+    def _value(self, begun: Tokens) -> float:
+        going = {y: p for y, p in POLICY.completions().items() if y[: len(begun)] == begun}
+        if not going:  # no completion goes on so, and the policy never draws it
+            return 0.0
+        mean = math.fsum(p * math.exp(ToyReward().of(y) / self.beta) for y, p in going.items()) / math.fsum(
+            going.values()
+        )
+        return self.beta * math.log(mean)
+
+
+def test_the_soft_value_as_a_q_head_samples_the_tilted_law_exactly() -> None:
+    """lambda = 1/beta: the one guide whose law is pi exp(r/beta)/Z of the whole completion."""
+    guide = SoftValue()
+    models = Models(ToyPolicy(vocabulary=3, longest=3, loaded={"value": guide}), MODELS.rewards)
+    have = asyncio.run(law(on(RewardGuided(guides={"value": 1 / guide.beta}), models)))
+    pi = by_definition({})
+    assert have == pytest.approx(laws.tilted(pi, {y: ToyReward().of(y) for y in pi}, guide.beta), abs=EXACT)
 
 
 def test_scores_of_a_completion_are_those_of_its_law() -> None:

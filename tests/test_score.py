@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from decoders.core import Candidate, Done, Models, Prompt, RewardSpec, Sampling
+from decoders.core import Candidate, Models, Prompt, RewardSpec, Sampling
 from decoders.errors import InvalidRequest, RewardFailed, UnknownReward
+from decoders.events import Done
 from decoders.rng import SeededRng
 from decoders.score import Score
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward

@@ -3,7 +3,7 @@
     log p(v) = w_0 log pi(v) + sum_j w_j log pi_j(v) + const
 
 Whatever is constant over a row cancels in the softmax, so raw logits are added instead of their log-softmaxes: the same
-law at a tenth of the cost. A Q head's scores, which are no logits, are added alike: that is exp(w_j Q_j).
+law for less. A Q head's scores, which are no logits, are added alike: that is exp(w_j Q_j).
 """
 
 from collections.abc import Sequence

@@ -40,7 +40,8 @@ class GuidedPolicy(nn.Module):
         super().__init__()
         config = vllm_config.model_config.hf_config
         self._columns = [Column(**column) for column in config.decant_columns]
-        self._rows = held_by(vllm_config, torch.get_default_device())
+        device = torch.get_default_device()
+        self._rows = held_by(vllm_config, device)
         # Where Python runs at every step, not only while a graph is captured, a guide that no row asks for is left out:
         # the keys and values it would have had are only looked for by requests that ask for it (see `Plan.salt`).
         self._lazy = vllm_config.compilation_config.cudagraph_mode == CUDAGraphMode.NONE and self._rows.fed
@@ -56,8 +57,8 @@ class GuidedPolicy(nn.Module):
         self.secondary_weights: list[DefaultModelLoader.Source] = []
         for column in self._columns:
             if column.head is not None:
-                shape = tuple(load_file(column.head)["weight"].shape)
-                self.heads[column.name] = nn.Parameter(torch.empty(shape), requires_grad=False)
+                weight = load_file(column.head)["weight"].to(device, torch.get_default_dtype())
+                self.heads[column.name] = nn.Parameter(weight, requires_grad=False)
             else:
                 own = get_config(column.model, trust_remote_code=vllm_config.model_config.trust_remote_code)
                 self.models[column.name] = _build(vllm_config, own, None, column.name)
@@ -124,12 +125,8 @@ class GuidedPolicy(nn.Module):
             if adapter is not None:
                 own = merged(own, adapter)
             loaded |= {f"models.{name}.{key}" for key in self.models[name].load_weights(own)}  # type: ignore[operator]
-        for column in self._columns:
-            if column.head is not None:
-                self.heads[column.name].copy_(load_file(column.head)["weight"])
-                loaded.add(f"heads.{column.name}")
         self._share()
-        return loaded
+        return loaded | {f"heads.{name}" for name in self.heads}
 
     def _policy(
         self, input_ids: Tensor, positions: Tensor, inputs_embeds: Tensor | None

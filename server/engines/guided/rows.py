@@ -19,12 +19,10 @@ class Rows:
 
     def __init__(self, max_rows: int, columns: int, device: torch.device) -> None:
         self._plain = [1.0] + [0.0] * columns
-        self._device = device
         self._max_rows = max_rows
         self.asked: dict[int, list[float]] = {}
-        self.fed = (
-            False  # by a processor that knows the rows before the forward pass; else the model leaves mixing to it
-        )
+        # By a processor that knows the rows before the forward pass; else the model leaves `others` for it to mix.
+        self.fed = False
         self.others: list[Tensor | None] = []
         self.table = torch.tensor([self._plain] * (max_rows + 1), device=device)
         self.set(0)
@@ -52,13 +50,12 @@ def state(extra: dict[str, Any] | None) -> list[float] | None:
     return None if weights is None else [float(w) for w in weights]
 
 
-def check(extra: dict[str, Any] | None, columns: int | None = None) -> None:
-    """Raise ValueError unless the weights are numbers, and as many as there are columns."""
+def check(extra: dict[str, Any] | None) -> None:
+    """Raise ValueError unless the weights are a list of numbers."""
     weights = (extra or {}).get(KEY)
     if weights is None:
         return
-    numbers = isinstance(weights, Sequence) and all(isinstance(w, int | float) for w in weights)
-    if not numbers or (columns is not None and len(weights) != 1 + columns):
+    if not (isinstance(weights, Sequence) and all(isinstance(w, int | float) for w in weights)):
         raise ValueError(f"{KEY} must be a list of numbers, one for the policy and one for each column")
 
 

@@ -11,23 +11,20 @@ from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmb
 _SHARED = (LinearBase, VocabParallelEmbedding)
 
 
-def share(guide: nn.Module, policy: nn.Module) -> int:
-    """Let `guide` use the policy's modules where the two hold equal weights; the bytes saved.
+def share(guide: nn.Module, policy: nn.Module) -> None:
+    """Let `guide` use the policy's modules where the two hold equal weights.
 
     Only linear maps and embeddings of the same class, under the same name: they depend on nothing but their weights.
     To be called before vLLM lays weights out for its kernels, which it then does once.
     """
     theirs = dict(policy.named_modules(remove_duplicate=False))
-    saved: dict[int, int] = {}
     for name, module in list(guide.named_modules(remove_duplicate=False)):
         other = theirs.get(name)
         if isinstance(module, _SHARED) and other is not None and type(other) is type(module) and other is not module:
             own, same = dict(module.named_parameters()), dict(other.named_parameters())
             if own.keys() == same.keys() and all(_equal(own[key], same[key]) for key in own):
-                saved.update({weight.data_ptr(): weight.nbytes for weight in own.values()})
                 parent, _, leaf = name.rpartition(".")
                 setattr(guide.get_submodule(parent), leaf, other)
-    return sum(saved.values())
 
 
 def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
