@@ -40,9 +40,9 @@ WAYS = (
     _guided("guided, positive 0.5", positive=0.5),
     _guided("guided, positive 1", positive=1.0),
     _guided("guided, positive 2", positive=2.0),
-    _guided("positive 1.5, brief 0.5", positive=1.5, brief=0.5),
-    _guided("positive 1, brief 1", positive=1.0, brief=1.0),
-    _guided("positive 0.5, brief 1.5", positive=0.5, brief=1.5),
+    _guided("positive 0.75, brief 0.25", positive=0.75, brief=0.25),
+    _guided("positive 0.5, brief 0.5", positive=0.5, brief=0.5),
+    _guided("positive 0.25, brief 0.75", positive=0.25, brief=0.75),
     Way("best of 4, positive 1", {"strategy": "best_of_n", "n": 4, "guides": {"positive": 1.0}}, shown=True),
 )
 

@@ -42,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.guides", description=__doc__)
     parser.add_argument("guide", nargs="?", choices=[*RECIPES, "all"], default="all")
     parser.add_argument("--out", type=Path, help="where the adapters' directories go (default: the demo's assets)")
+    parser.add_argument("--margin", type=float, default=1.0, help="m of the loss: 0 is GenARM's own (default: 1)")
     parser.add_argument("--quick", action="store_true", help="a few steps, shipping nothing, to see that it runs")
     parser.add_argument("--measure", action="store_true", help="train nothing, measure what is there")
     arguments = parser.parse_args()
@@ -53,11 +54,11 @@ def main() -> None:
         shipped = arguments.out or adapter.ASSETS
         out = Path(scratch) if arguments.quick else shipped
         if not arguments.measure:
-            make(names, out, world, size)
+            make(names, out, world, size, arguments.margin)
         measure(names, shipped if arguments.measure else out, out, world, size)
 
 
-def make(names: list[str], out: Path, world: DemoWorld, size: Size) -> None:
+def make(names: list[str], out: Path, world: DemoWorld, size: Size, margin: float) -> None:
     """Train the named guides into directories of `out`, with a record of how."""
     from transformers import AutoTokenizer
 
@@ -68,7 +69,7 @@ def make(names: list[str], out: Path, world: DemoWorld, size: Size) -> None:
     shared = time.process_time() - began
     for name in names:
         began = time.process_time()
-        recipe = replace(RECIPES[name], steps=min(RECIPES[name].steps, size.steps))
+        recipe = replace(RECIPES[name], steps=min(RECIPES[name].steps, size.steps), margin=margin)
         if name == "positive":
             labels = rollouts.sentiment(world.reward, asked, draws)
         else:
