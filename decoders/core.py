@@ -61,6 +61,26 @@ class Candidate:
     trimmed: bool = False
 
 
+def join(pieces: Sequence[Candidate]) -> Candidate:
+    """The completion that pieces make up."""
+    if len(pieces) == 1:
+        return pieces[0]
+    last = pieces[-1]
+    return Candidate(
+        tokens=tuple(t for p in pieces for t in p.tokens),
+        text="".join(p.text for p in pieces),
+        finish=last.finish,
+        stop=last.stop,
+        logprobs=None if last.logprobs is None else tuple(t for p in pieces for t in p.logprobs or ()),
+        prompt_logprobs=pieces[0].prompt_logprobs,
+        trimmed=last.trimmed,
+    )
+
+
+EMPTY = Candidate((), "", logprobs=())
+"""What an answer is before its first block."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grammar:
     """A constraint on the text: a JSON schema, any JSON object, or a regular expression."""
@@ -157,6 +177,24 @@ class Policy(Protocol):
         Closing the generator stops the work. `sampling.n` is not read: `n` is.
         """
 
+    def extend(
+        self,
+        prompt: Prompt,
+        begun: Candidate,
+        n: int,
+        tokens: int,
+        sampling: Sampling,
+        rng: Rng,
+        *,
+        until: Sequence[str] = (),
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        """Draw `n` continuations of `begun` by at most `tokens` tokens; yield (index, whole) as each one finishes.
+
+        A whole is `begun` and what was drawn after it: its text is that of all its tokens, cut at a stop string
+        wherever that began, and its `finish` is None where it may go on. A string of `until` ends what is drawn now,
+        and is kept. `sampling.max_tokens` bounds the whole.
+        """
+
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         """sum_t log p(y_t | prompt, y_<t) under `law`, in nats."""
 
@@ -168,12 +206,23 @@ class Reward(Protocol):
         """One reward per completion; not finite where the judge has none. Raises `RewardFailed`."""
 
 
+class Calibration(Protocol):
+    """A store of rewards of policy samples, by prompt, way of sampling and reward."""
+
+    async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float]:
+        """All that is kept; nothing where nothing is."""
+
+    async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float]) -> None:
+        """Put `rewards` in the place of what is kept, if they are more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """What is loaded: one policy and named rewards."""
 
     policy: Policy
     rewards: Mapping[str, Reward] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     def weights(self, spec: RewardSpec, field: str = "decoding.reward") -> dict[str, float]:
         """The rewards a request means by `field`, with their weights. No name means `default`, or else the only one."""

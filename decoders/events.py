@@ -35,6 +35,10 @@ class Result:
     policy_logprob: float | None = None
     """log pi(y | x) under the frozen policy alone, at the request's temperature, in nats."""
     draws: int | None = None
+    rounds: int | None = None
+    accepted: bool | None = None
+    log_z: float | None = None
+    """The estimate of log Z, the tilt's normaliser, that came with the answer."""
     pool_mean: Mapping[str, float] | None = None
     """Mean of each reward over the candidates that this result was chosen from."""
 

@@ -7,7 +7,7 @@ import time
 from typing import Literal
 
 from decoders.base import Decoder
-from decoders.core import Candidate, Models, Prompt, Rng, Sampling
+from decoders.core import Candidate, Models, Prompt, Rng, Sampling, join
 from decoders.errors import InvalidRequest
 from decoders.events import KL, Cost, Done, Result, Run, Step
 from decoders.guidance import Distance, distances, with_logprobs
@@ -79,19 +79,3 @@ def _kl(sampling: Sampling, distance: Distance | None) -> KL | None:
     if not sampling.guides:
         return KL(0.0, "exact")
     return None if distance is None else KL(distance.log_ratio, "log_ratio")
-
-
-def join(pieces: list[Candidate]) -> Candidate:
-    """The completion that pieces make up."""
-    if len(pieces) == 1:
-        return pieces[0]
-    last = pieces[-1]
-    return Candidate(
-        tokens=tuple(t for p in pieces for t in p.tokens),
-        text="".join(p.text for p in pieces),
-        finish=last.finish,
-        stop=last.stop,
-        logprobs=None if last.logprobs is None else tuple(t for p in pieces for t in p.logprobs or ()),
-        prompt_logprobs=pieces[0].prompt_logprobs,
-        trimmed=last.trimmed,
-    )

@@ -69,6 +69,9 @@ def _result(result: Result, strategy: Reported) -> Json:
         report["mean_rewards"] = result.pool_mean
     if result.draws is not None:
         report["draws"] = result.draws
+    for name in ("rounds", "accepted", "log_z"):
+        if getattr(result, name) is not None:
+            report[name] = getattr(result, name)
     if strategy.return_kl:
         kl = result.kl
         report["kl"] = None if kl is None else {"nats": kl.nats, "estimator": kl.estimator}

@@ -9,11 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from decoders import STRATEGIES, RewardGuided, Strategy
 from decoders.base import Decoder
-from decoders.core import Models, Prompt, Reward, Sampling
+from decoders.core import Models, Prompt, Reward, Sampling, join
 from decoders.errors import EngineFailed, RewardFailed
 from decoders.events import Done, Event, Step
 from decoders.rng import SeededRng
-from decoders.sample import join
 from server.engines.toy import ToyPolicy, ToyReward
 from tests.watched import (
     GUIDES,

@@ -35,6 +35,11 @@ class Unguided:
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         return await ToyPolicy().logprob(prompt, completion, law)
 
+    def extend(
+        self, prompt: Prompt, begun: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        return ToyPolicy().extend(prompt, begun, n, tokens, sampling, rng, **more)
+
 
 @dataclass
 class WatchedPolicy:
@@ -65,6 +70,20 @@ class WatchedPolicy:
         finally:
             self.open -= 1
 
+    async def extend(
+        self, prompt: Prompt, begun: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        self.open += 1
+        self.most = max(self.most, n)
+        try:
+            async with aclosing(self.inner.extend(prompt, begun, n, tokens, sampling, rng, **more)) as samples:
+                async for i, candidate in samples:
+                    self.tokens += len(candidate.tokens) - len(begun.tokens)
+                    yield i, candidate
+                    await self.then()
+        finally:
+            self.open -= 1
+
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         return await self.inner.logprob(prompt, completion, law)
 
@@ -84,6 +103,12 @@ class BackwardsPolicy(ToyPolicy):
     ) -> AsyncGenerator[tuple[int, Candidate]]:
         for i, candidate in reversed([s async for s in super().sample(prompt, n, sampling, rng, pieces=pieces)]):
             yield i, candidate
+
+    async def extend(
+        self, prompt: Prompt, begun: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        for i, whole in reversed([s async for s in super().extend(prompt, begun, n, tokens, sampling, rng, **more)]):
+            yield i, whole
 
 
 @dataclass

@@ -89,7 +89,7 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
     try:
         seam.start_all(starts, engines)
         text = seam.model_text(engines[POLICY])
-        policy = VllmPolicy(engines[POLICY], settings.policy.served_name, guides, plan, engines.get(GUIDED))
+        policy = VllmPolicy(engines[POLICY], settings.policy.served_name, text, guides, plan, engines.get(GUIDED))
         rewards: dict[str, Reward] = {
             name: Guarded(name, _reward(spec, policy, text, engines.get(runs.get(name, "")), closers), spec.timeout_s)
             for name, spec in settings.rewards.items()

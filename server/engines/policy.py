@@ -4,6 +4,7 @@ import math
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from vllm import SamplingParams
 from vllm.inputs.engine import tokens_input
@@ -12,11 +13,13 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from decoders.core import Alternative, Candidate, Law, Prompt, Rng, Sampling, TokenLogprob
+from decoders.core import Alternative, Candidate, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens
 from decoders.errors import EngineFailed
 from decoders.pool import together
 from server.engines.guided.plan import Plan
+from server.engines.text import ModelText
 from server.engines.vllm import engine_errors, sampling_params
+from server.engines.wholes import whole
 
 
 class VllmPolicy:
@@ -30,11 +33,13 @@ class VllmPolicy:
         self,
         engine: AsyncLLM,
         name: str,
+        text: ModelText,
         guides: Mapping[str, str] | None = None,
         plan: Plan | None = None,
         guided: AsyncLLM | None = None,
     ) -> None:
         self.name = name
+        self._text = text
         self.guides = guides or {}
         self._engine = engine
         self._plan = plan or Plan()
@@ -57,6 +62,35 @@ class VllmPolicy:
                     for part in output.outputs:
                         if pieces or part.finished():
                             yield part.index, _candidate(part, output, sampling)
+
+    async def extend(
+        self,
+        prompt: Prompt,
+        begun: Candidate,
+        n: int,
+        tokens: int,
+        sampling: Sampling,
+        rng: Rng,
+        *,
+        until: Sequence[str] = (),
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        """One engine request of prompt and prefix: the prefix cache has most of their keys and values already."""
+        room = min(tokens, sampling.max_tokens - len(begun.tokens))
+        block = replace(
+            sampling,
+            max_tokens=room,
+            min_tokens=min(room, max(0, sampling.min_tokens - len(begun.tokens))),
+            stop=(*sampling.stop, *until),
+            include_stop=True,
+        )
+
+        def text_of(tokens: Tokens) -> str:
+            return self._text.continuation(prompt.tokens, tokens, skip_special=sampling.skip_special_tokens)
+
+        longer = replace(prompt, tokens=prompt.tokens + begun.tokens)
+        async with aclosing(self.sample(longer, n, block, rng)) as samples:
+            async for i, drawn in samples:
+                yield i, whole(begun, drawn, sampling, text_of)
 
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         return await self._logprob(prompt, completion, self._plan.weights(law.guides, law.policy))

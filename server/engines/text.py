@@ -9,6 +9,7 @@ from decoders.core import Candidate, Prompt, Sampling, Tokens
 from decoders.errors import InvalidRequest
 
 Message = Mapping[str, str]
+CONTEXT = 6  # tokens of a prompt that decide how the text after it begins
 LONG = 4096  # characters; a longer text is encoded outside the event loop
 
 
@@ -58,6 +59,17 @@ class ModelText:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens)))
+
+    def continuation(self, prompt: Tokens, tokens: Tokens, *, skip_special: bool) -> str:
+        """The text of `tokens` after `prompt`, which decides whether a word begins with its space."""
+        before = prompt[-CONTEXT:]
+
+        def text(ids: Tokens) -> str:
+            return str(
+                self._tokenizer.decode(list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
+            )
+
+        return text(before + tokens)[len(text(before)) :]
 
     def render(self, messages: Sequence[Mapping[str, str]], *, reply: bool = True) -> str:
         """The chat as text, open for the assistant's turn if `reply`."""

@@ -9,7 +9,7 @@ import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from decoders.core import Alternative, Candidate, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens
+from decoders.core import EMPTY, Alternative, Candidate, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens, join
 from decoders.errors import InvalidRequest
 from decoders.weights import logsumexp
 
@@ -96,30 +96,44 @@ class ToyPolicy:
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
     ) -> AsyncGenerator[tuple[int, Candidate]]:
         for i in range(n):
-            drawn: list[Candidate] = []
-            tokens: Tokens = ()
-            while not drawn or drawn[-1].finish is None:
-                token = rng.draw(self.law(prompt.tokens, tokens, sampling))
-                logprob = self._logprob(prompt.tokens, tokens, token, sampling)
-                tokens = (*tokens, token)
-                stopped = token == EOS
-                full = len(tokens) == sampling.max_tokens
-                drawn.append(
-                    Candidate(
-                        (token,),
-                        WORDS[token],
-                        "stop" if stopped else "length" if full else None,
-                        logprobs=logprob,
-                    )
-                )
+            whole = EMPTY
+            while whole.finish is None:
+                piece = self._draw(prompt.tokens, whole.tokens, sampling, rng)
+                whole = join([whole, piece])
                 if pieces:
-                    yield i, drawn[-1]
+                    yield i, piece
             if not pieces:
-                logprobs = None if sampling.logprobs is None else tuple(t for d in drawn for t in d.logprobs or ())
-                yield (
-                    i,
-                    Candidate(tokens, "".join(d.text for d in drawn), drawn[-1].finish, logprobs=logprobs),
-                )
+                yield i, whole
+
+    async def extend(
+        self,
+        prompt: Prompt,
+        begun: Candidate,
+        n: int,
+        tokens: int,
+        sampling: Sampling,
+        rng: Rng,
+        *,
+        until: Sequence[str] = (),
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        for i in range(n):
+            whole = begun
+            while whole.finish is None and len(whole.tokens) < len(begun.tokens) + tokens:
+                whole = join([whole, self._draw(prompt.tokens, whole.tokens, sampling, rng)])
+                if any(whole.text.endswith(end) for end in until):
+                    break
+            yield i, whole
+
+    def _draw(self, prompt: Tokens, before: Tokens, sampling: Sampling, rng: Rng) -> Candidate:
+        """The next token."""
+        token = rng.draw(self.law(prompt, before, sampling))
+        full = len(before) + 1 == sampling.max_tokens
+        return Candidate(
+            (token,),
+            WORDS[token],
+            "stop" if token == EOS else "length" if full else None,
+            logprobs=self._logprob(prompt, before, token, sampling),
+        )
 
     def _logprob(
         self, prompt: Tokens, prefix: Tokens, token: int, sampling: Sampling
