@@ -1,13 +1,15 @@
 """The fields that strategies share, and what each must offer the server."""
 
 from abc import abstractmethod
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from decoders.budget import Budget
 from decoders.core import Models, Prompt, Rng, Sampling
-from decoders.events import Run
+from decoders.events import Cost, Done, Result, Run
 
 Weight = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 RewardNames = Annotated[
@@ -29,6 +31,7 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
     return_kl: bool = Field(
         False, description="Add the divergence from the policy, in nats, to each result, as well as it can be known."
     )
+    budget: Budget = Field(default_factory=Budget, description="Refuse the request if it may draw more than this.")
 
     @abstractmethod
     def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
@@ -41,6 +44,10 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
     def sequences(self, n: int) -> int:
         """How many sequences it keeps in the engine at once for a request of `n` results."""
 
+    @abstractmethod
+    def most(self, sampling: Sampling) -> Cost:
+        """The most that it may draw for one prompt: candidates and generated tokens."""
+
     def check(self, models: Models, sampling: Sampling) -> None:  # noqa: ARG002
         """Raise `InvalidRequest` for what can not be honoured, before any work."""
         models.guidance(self.guides)
@@ -48,3 +55,13 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
     def guided(self, models: Models, sampling: Sampling) -> Sampling:
         """`sampling` of the policy as this request guides it."""
         return replace(sampling, guides=models.guidance(self.guides))
+
+    async def propose(
+        self, n: int, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng
+    ) -> tuple[tuple[Result, ...], Cost]:
+        """`n` answers of this strategy's law, each for itself: what another strategy chooses among."""
+        async with aclosing(self.decode(prompt, models, replace(sampling, n=n, stream=False), rng)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    return event.results, event.cost
+        raise AssertionError("a run ends with Done")

@@ -1,36 +1,37 @@
 """Answers grown block by block: what strategies that look at unfinished answers stand on."""
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from decoders.core import Candidate, Models, Prompt, Rng, Sampling
+from decoders.core import Candidate, Cut, Models, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import Cost, Scored
-from decoders.guidance import Distance
-from decoders.pool import first_cause, weighted_sum
+from decoders.judge import Judge
+from decoders.pool import together
 
 
 @dataclass
 class Blocks:
-    """Draws and scores continuations for one prompt, and keeps count of what they take."""
+    """Draws and judges continuations for one prompt, and keeps count of what they take."""
 
     prompt: Prompt
     models: Models
-    weights: dict[str, float]
+    judge: Judge
     sampling: Sampling
     rng: Rng
-    candidates: int = 0
-    generated_tokens: int = 0
-    scored_tokens: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "score": 0.0})
+    cost: Cost = field(default_factory=Cost)
 
     async def grow(
-        self, begun: Sequence[Candidate], n: int | Sequence[int], tokens: int, until: Sequence[str] = ()
+        self,
+        begun: Sequence[Candidate],
+        n: int | Sequence[int],
+        tokens: int,
+        until: Sequence[str] = (),
+        cut: Cut | None = None,
     ) -> list[list[Scored]]:
-        """`n` continuations of each of `begun` by at most `tokens` tokens, scored as they stand; all drawn together.
+        """`n` continuations of each of `begun`, as `Policy.extend` has them, judged as they stand; all drawn together.
 
         `n` may also say how many of each.
 
@@ -38,51 +39,44 @@ class Blocks:
         """
         started = time.perf_counter()
         counts = [n] * len(begun) if isinstance(n, int) else n
-        try:
-            async with asyncio.TaskGroup() as drawing:
-                grown = [
-                    drawing.create_task(self._grow_one(one, count, tokens, until))
-                    for one, count in zip(begun, counts, strict=True)
-                ]
-        except BaseExceptionGroup as group:
-            raise first_cause(group) from None
-        drawn = max((task.result()[1] for task in grown), default=started)
-        self.seconds["generate"] += drawn - started
-        self.seconds["score"] += time.perf_counter() - drawn
-        return [task.result()[0] for task in grown]
+        grown = await together(
+            self._grow_one(one, count, tokens, until, cut) for one, count in zip(begun, counts, strict=True)
+        )
+        drawn = max((at for _, at in grown), default=started)
+        self.cost += Cost(seconds={"generate": drawn - started, "score": time.perf_counter() - drawn})
+        return [scored for scored, _ in grown]
 
     async def _grow_one(
-        self, begun: Candidate, n: int, tokens: int, until: Sequence[str]
+        self, begun: Candidate, n: int, tokens: int, until: Sequence[str], cut: Cut | None
     ) -> tuple[list[Scored], float]:
         """The continuations in the policy's order, and when the last of them was drawn."""
         wholes: dict[int, Candidate] = {}
         scores: dict[int, list[asyncio.Task[list[float]]]] = {}
+        generated = 0
         async with asyncio.TaskGroup() as scoring:
-            samples = self.models.policy.extend(self.prompt, begun, n, tokens, self.sampling, self.rng, until=until)
+            samples = self.models.policy.extend(
+                self.prompt, begun, n, tokens, self.sampling, self.rng, until=until, cut=cut
+            )
             try:
-                async for i, whole in samples:
+                async for i, whole, drawn in samples:
                     wholes[i] = whole
+                    generated += drawn
                     scores[i] = [
                         scoring.create_task(self.models.rewards[name].score(self.prompt, [whole]))
-                        for name in self.weights
+                        for name in self.judge.names
                     ]
             finally:
                 await samples.aclose()
-            drawn = time.perf_counter()
-        scored: list[Scored] = []
-        for i in sorted(wholes):
-            rewards = {name: task.result()[0] for name, task in zip(self.weights, scores[i], strict=True)}
-            [total] = weighted_sum({name: [r] for name, r in rewards.items()}, self.weights) if rewards else [math.nan]
-            scored.append(Scored(wholes[i], rewards, total))
-            self.generated_tokens += len(wholes[i].tokens) - len(begun.tokens)
-            self.scored_tokens += (len(self.prompt.tokens) + len(wholes[i].tokens)) * len(self.weights)
-        self.candidates += n
-        return scored, drawn
-
-    def cost(self, select: float, far: Sequence[Distance | None] = ()) -> Cost:
-        """What it all took, with the passes that measured distances."""
-        scored = self.scored_tokens + sum(d.scored_tokens for d in far if d)
-        return Cost(self.candidates, self.generated_tokens, scored, {**self.seconds, "select": select})
+            finished = time.perf_counter()
+        scored = [
+            self.judge.scored(
+                wholes[i], {n: task.result()[0] for n, task in zip(self.judge.names, scores[i], strict=True)}
+            )
+            for i in sorted(wholes)
+        ]
+        passes = sum(len(self.prompt.tokens) + len(whole.tokens) for whole in wholes.values())
+        self.cost += Cost(n, generated, passes * len(self.judge.names))
+        return scored, finished
 
 
 @dataclass
@@ -106,6 +100,11 @@ class Tail:
         )
         self.tokens, self.characters = len(whole.tokens), end
         return new
+
+
+def rounds(sampling: Sampling, tokens: int) -> int:
+    """How many blocks of `tokens` tokens the longest answer has."""
+    return -(-sampling.max_tokens // tokens)
 
 
 def check_blocks(sampling: Sampling) -> None:

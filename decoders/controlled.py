@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from decoders.base import Decoder
-from decoders.blocks import Blocks, Tail, check_blocks
+from decoders.blocks import Blocks, Tail, check_blocks, rounds
 from decoders.core import EMPTY, Candidate, Models, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
-from decoders.events import KL, Done, Result, Run, Scored, Step
+from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
 from decoders.guidance import Distance, distances, with_logprobs
+from decoders.search import Search
 from decoders.select import Argmax, Softmax
 from decoders.weights import best_of_n_kl, normalise, selection_kl
 
@@ -25,7 +25,7 @@ BlockStop = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 @dataclass
-class _Run:
+class _Growth:
     """One result on its way: its beams, and how far the choices so far are from the policy, in nats."""
 
     tail: Tail
@@ -38,14 +38,15 @@ class _Run:
         return [beam.candidate for beam in self.beams if beam.candidate.finish is None]
 
 
-class Controlled(Decoder, frozen=True, extra="forbid"):
+class Controlled(Search, frozen=True, extra="forbid"):
     """The best block of K, again and again.
 
     Law: with F_M(z | y) the law of one block under pi, each step's block is drawn from the order-statistic law of the
     best of K blocks by V (argmax), or from K blocks with weights exp(V/beta) (softmax). It is not pi exp(r/beta)/Z:
     a choice is never taken back, and V sees only what is there. With M = max_tokens it is best-of-K; with M = 1, K
     sampled tokens compete at each step. V is the request's reward on the unfinished answer: a value only if the reward
-    is one (a prefix scorer, a process reward); an outcome reward on a prefix is a guess at it.
+    is one (a prefix scorer, a process reward); an outcome reward on a prefix is a guess at it. `calibrated` takes its
+    quantile among whole samples' rewards instead.
 
     KL to the policy for one beam and argmax is at most (log K - (K-1)/K) per block. With B beams, the B best of their
     B K extensions go on, a finished beam competing as it is: no bound is known, and none is reported.
@@ -61,11 +62,15 @@ class Controlled(Decoder, frozen=True, extra="forbid"):
     select: Annotated[Argmax | Softmax, Field(discriminator="by")] = Field(default_factory=Argmax)
 
     def sequences(self, n: int) -> int:
-        return n * self.beams * self.candidates
+        return max(n * self.beams * self.candidates, self.references)
+
+    def most(self, sampling: Sampling) -> Cost:
+        steps = sampling.max_tokens if self.block_stop else rounds(sampling, self.block_tokens)
+        width = sampling.n * self.beams * self.candidates
+        return Cost(width * steps, width * sampling.max_tokens) + self.most_rollouts(sampling)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
-        models.weights(self.reward)
         check_blocks(sampling)
         if sampling.is_greedy and self.candidates > 1:
             raise InvalidRequest("At temperature 0 all blocks would be the same: raise it.", "temperature")
@@ -78,59 +83,62 @@ class Controlled(Decoder, frozen=True, extra="forbid"):
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         sampling = self.guided(models, sampling)
         draws = replace(with_logprobs(sampling) if self.return_kl and sampling.guides else sampling, n=1)
-        blocks = Blocks(prompt, models, models.weights(self.reward), draws, rng)
-        runs = [_Run(Tail(draws)) for _ in range(sampling.n)]
+        judge = await self.judge(prompt, models, draws, rng.fork())
+        blocks = Blocks(prompt, models, judge, draws, rng)
+        answers = [_Growth(Tail(draws)) for _ in range(sampling.n)]
         selecting = 0.0
-        while any(run.open for run in runs):
-            begun = [candidate for run in runs for candidate in run.open]
+        while any(answer.open for answer in answers):
+            begun = [candidate for answer in answers for candidate in answer.open]
             grown = iter(await blocks.grow(begun, self.candidates, self.block_tokens, self.block_stop))
             started = time.perf_counter()
-            for index, run in enumerate(runs):
-                if not run.open:
+            for index, answer in enumerate(answers):
+                if not answer.open:
                     continue
-                finished = [beam for beam in run.beams if beam.candidate.finish is not None]
-                pool = [*finished, *(scored for _ in run.open for scored in next(grown))]
-                self._advance(run, pool, rng)
+                finished = [beam for beam in answer.beams if beam.candidate.finish is not None]
+                pool = [*finished, *(scored for _ in answer.open for scored in next(grown))]
+                self._advance(answer, pool, rng)
                 if self.beams == 1:
-                    yield Step(run.tail.piece(run.beams[0].candidate), index)
+                    yield Step(answer.tail.piece(answer.beams[0].candidate), index)
             selecting += time.perf_counter() - started
-        best = [self._final(run, rng) for run in runs]
+        best = [self._final(answer, rng) for answer in answers]
         if self.beams > 1:
             for index, scored in enumerate(best):
                 yield Step(scored.candidate, index)
-        answers = [scored.candidate for scored in best]
-        far = await distances(models, prompt, answers, sampling, asked=self.return_kl)
-        beams = [beam for run in runs for beam in run.beams]
+        far, measuring = await distances(
+            models, prompt, [scored.candidate for scored in best], sampling, asked=self.return_kl
+        )
+        beams = [beam for answer in answers for beam in answer.beams]
         yield Done(
             tuple(
                 Result(
                     scored.candidate,
                     rewards=scored.rewards,
-                    kl=self._kl(run, d, sampling),
+                    calibrated=scored.calibrated,
+                    kl=self._kl(answer, d, sampling),
                     policy_logprob=None if d is None else d.policy_logprob,
-                    rounds=run.rounds,
+                    rounds=answer.rounds,
                 )
-                for run, scored, d in zip(runs, best, far, strict=True)
+                for answer, scored, d in zip(answers, best, far, strict=True)
             ),
-            cost=blocks.cost(selecting, far),
+            cost=judge.cost + blocks.cost + Cost(seconds={"select": selecting}) + measuring,
             candidates=tuple(beams),
             chosen=tuple(next(i for i, beam in enumerate(beams) if beam is scored) for scored in best),
         )
 
-    def _advance(self, run: _Run, pool: list[Scored], rng: Rng) -> None:
+    def _advance(self, answer: _Growth, pool: list[Scored], rng: Rng) -> None:
         """Choose what goes on."""
-        run.rounds += 1
+        answer.rounds += 1
         left = [scored for scored in pool if math.isfinite(scored.total)]
         if not left:
             raise NoUsableReward(f"None of {len(pool)} blocks has a finite reward.")
         if self.beams == 1:
             log_weights = self.select.log_weights([s.total for s in left])
-            run.kl += (
+            answer.kl += (
                 best_of_n_kl(self.candidates)
                 if isinstance(self.select, Argmax)
                 else selection_kl(normalise(log_weights), self.candidates)
             )
-        run.beams = self._choose(left, self.beams, rng)
+        answer.beams = self._choose(left, self.beams, rng)
 
     def _choose(self, left: Sequence[Scored], count: int, rng: Rng) -> list[Scored]:
         """`count` of them, or all, each by the same rule from those that are left."""
@@ -140,13 +148,13 @@ class Controlled(Decoder, frozen=True, extra="forbid"):
             chosen.append(left.pop(rng.draw(self.select.log_weights([s.total for s in left]))))
         return chosen
 
-    def _final(self, run: _Run, rng: Rng) -> Scored:
-        return self._choose(run.beams, 1, rng)[0] if len(run.beams) > 1 else run.beams[0]
+    def _final(self, answer: _Growth, rng: Rng) -> Scored:
+        return self._choose(answer.beams, 1, rng)[0] if len(answer.beams) > 1 else answer.beams[0]
 
-    def _kl(self, run: _Run, distance: Distance | None, sampling: Sampling) -> KL | None:
+    def _kl(self, answer: _Growth, distance: Distance | None, sampling: Sampling) -> KL | None:
         if self.beams > 1:
             return None
-        kl = KL(run.kl, "block_bound" if isinstance(self.select, Argmax) else "selection_bound")
+        kl = KL(answer.kl, "block_bound" if isinstance(self.select, Argmax) else "selection_bound")
         if not sampling.guides:
             return kl
         return None if distance is None else distance.beyond(kl)

@@ -149,6 +149,20 @@ class Rng(Protocol):
     def seed(self) -> int | None:
         """A seed for one engine call, or None where the request is not to be reproducible."""
 
+    def fork(self) -> "Rng":
+        """Randomness of its own for work that goes on beside this, whose order nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a block ends by itself: before its first token, after `least` of them, at which the policy is in doubt.
+
+    That is where the entropy of the next token's law, guides included and temperature not, is at least `entropy` nats.
+    """
+
+    entropy: float
+    least: int = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Law:
@@ -187,12 +201,14 @@ class Policy(Protocol):
         rng: Rng,
         *,
         until: Sequence[str] = (),
-    ) -> AsyncGenerator[tuple[int, Candidate]]:
-        """Draw `n` continuations of `begun` by at most `tokens` tokens; yield (index, whole) as each one finishes.
+        cut: Cut | None = None,
+    ) -> AsyncGenerator[tuple[int, Candidate, int]]:
+        """Draw `n` continuations of `begun` by at most `tokens` tokens; yield (index, whole, drawn) as each finishes.
 
         A whole is `begun` and what was drawn after it: its text is that of all its tokens, cut at a stop string
         wherever that began, and its `finish` is None where it may go on. A string of `until` ends what is drawn now,
-        and is kept. `sampling.max_tokens` bounds the whole.
+        and is kept; so does `cut`. `sampling.max_tokens` bounds the whole. `drawn` is the number of tokens it took,
+        those that were thrown away included.
         """
 
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
@@ -208,6 +224,10 @@ class Reward(Protocol):
 
 class Calibration(Protocol):
     """A store of rewards of policy samples, by prompt, way of sampling and reward."""
+
+    @property
+    def rollouts(self) -> int:
+        """How many samples a prompt is to have where a request does not say."""
 
     async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float]:
         """All that is kept; nothing where nothing is."""

@@ -1,27 +1,41 @@
 """What a strategy says as it runs: tokens that are final, then an end with its results and what they took."""
 
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from decoders.core import Candidate
 
 
 @dataclass(frozen=True, slots=True)
 class KL:
-    """Divergence of the result's law from the policy's, in nats, and how the figure was come by."""
+    """Divergence of the result's law from the policy's, in nats, and how the figure was come by.
+
+    `pointwise` says that it is log p(y) - log pi(y) of this very answer, and not a bound or a mean: only such a figure
+    adds to the divergence of a choice among answers of law p.
+    """
 
     nats: float
     estimator: str
+    pointwise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A completion with its rewards by name, and their weighted sum."""
+    """A completion with its rewards by name, and the number that it is judged by; `aborted` before its end."""
 
     candidate: Candidate
     rewards: Mapping[str, float]
     total: float
     calibrated: Mapping[str, float] | None = None
+    aborted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """The answer that was read from a completion, if any, and its share of all the votes."""
+
+    answer: str | None
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +53,9 @@ class Result:
     accepted: bool | None = None
     log_z: float | None = None
     """The estimate of log Z, the tilt's normaliser, that came with the answer."""
+    vote: Vote | None = None
+    tokens_saved: float | None = None
+    """An estimate of the tokens that full best-of-N would have drawn besides."""
     pool_mean: Mapping[str, float] | None = None
     """Mean of each reward over the candidates that this result was chosen from."""
 
@@ -52,6 +69,21 @@ class Cost:
     generated_tokens: int = 0
     scored_tokens: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """One piece of work after the other."""
+        return Cost(
+            self.candidates + other.candidates,
+            self.generated_tokens + other.generated_tokens,
+            self.scored_tokens + other.scored_tokens,
+            {p: self.seconds.get(p, 0.0) + other.seconds.get(p, 0.0) for p in {**self.seconds, **other.seconds}},
+        )
+
+    @classmethod
+    def at_once(cls, costs: Sequence["Cost"], wall: float) -> "Cost":
+        """Pieces of work that went on together for `wall` seconds: the longest generation of them, and the rest."""
+        generate = min(wall, max((cost.seconds.get("generate", 0.0) for cost in costs), default=0.0))
+        return replace(sum(costs, cls()), seconds={"generate": generate, "score": wall - generate})
 
 
 @dataclass(frozen=True, slots=True)

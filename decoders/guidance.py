@@ -7,11 +7,12 @@ A guided policy multiplies next-token laws [GenARM, Xu et al. 2024; DeRa and pro
 It is still a policy one can sample from, so every strategy runs on it unchanged; only its distance from pi is new.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from decoders.core import Candidate, Law, Models, Prompt, Sampling
-from decoders.events import KL
+from decoders.events import KL, Cost
 from decoders.pool import together
 
 
@@ -29,7 +30,7 @@ class Distance:
 
     def beyond(self, choice: KL) -> KL:
         """KL to pi of a law that chooses among draws from p, `choice` being its KL to p: by the chain rule, the sum."""
-        return KL(choice.nats + self.log_ratio, f"{choice.estimator}+log_ratio")
+        return KL(choice.nats + self.log_ratio, f"{choice.estimator}+log_ratio", choice.pointwise)
 
 
 async def distance(models: Models, prompt: Prompt, completion: Candidate, sampling: Sampling) -> Distance | None:
@@ -48,11 +49,14 @@ async def distance(models: Models, prompt: Prompt, completion: Candidate, sampli
 
 async def distances(
     models: Models, prompt: Prompt, answers: Sequence[Candidate], sampling: Sampling, *, asked: bool
-) -> list[Distance | None]:
-    """Of each answer; None throughout where it is not asked for, or the policy is not guided."""
+) -> tuple[list[Distance | None], Cost]:
+    """Of each answer, and what it took; None throughout where it is not asked for, or the policy is not guided."""
     if not (asked and sampling.guides):
-        return [None] * len(answers)
-    return await together(distance(models, prompt, answer, sampling) for answer in answers)
+        return [None] * len(answers), Cost()
+    started = time.perf_counter()
+    far = await together(distance(models, prompt, answer, sampling) for answer in answers)
+    passes = sum(d.scored_tokens for d in far if d)
+    return far, Cost(scored_tokens=passes, seconds={"score": time.perf_counter() - started})
 
 
 def with_logprobs(sampling: Sampling) -> Sampling:

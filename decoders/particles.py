@@ -15,12 +15,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from decoders.base import Decoder
-from decoders.blocks import Blocks, check_blocks
+from decoders.blocks import Blocks, check_blocks, rounds
 from decoders.core import EMPTY, Candidate, Models, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
-from decoders.events import KL, Done, Result, Run, Scored, Step
+from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
 from decoders.guidance import distances, with_logprobs
+from decoders.search import Search
 from decoders.select import Beta
 from decoders.weights import INF, logsumexp, normalise
 
@@ -41,13 +41,14 @@ class _Population:
         return [p for p, particle in enumerate(self.particles) if particle.finish is None]
 
 
-class Particles(Decoder, frozen=True, extra="forbid"):
+class Particles(Search, frozen=True, extra="forbid"):
     """A draw from the tilted policy that P weighted particles stand for.
 
     Law: tends to pi(y|x) exp(r(x,y)/beta) / Z(x) as P grows; for a finite P it lies between pi (P = 1) and that. The
     estimate of Z is unbiased for every P. V, the reward on an unfinished particle, only decides which ones are
     resampled on the way: the weights telescope to exp(r/beta), so a bad V costs particles, not the limit. Resampling is
-    systematic, where the effective sample size (sum w)^2 / sum w^2 falls below `ess_threshold` P.
+    systematic, where the effective sample size (sum w)^2 / sum w^2 falls below `ess_threshold` P. With `calibrated`, r
+    is Phi(C) for the C that the rollouts estimate, V its value for the unfinished answer's reward.
 
     A finished particle without a finite reward has weight zero; an unfinished one keeps the weight it has. Several
     results are independent populations.
@@ -60,11 +61,15 @@ class Particles(Decoder, frozen=True, extra="forbid"):
     ess_threshold: float = Field(0.5, ge=0, le=1, description="Resample below this share of P; 0 never does.")
 
     def sequences(self, n: int) -> int:
-        return n * self.particles
+        return max(n * self.particles, self.references)
+
+    def most(self, sampling: Sampling) -> Cost:
+        width = sampling.n * self.particles
+        blocks = Cost(width * rounds(sampling, self.block_tokens), width * sampling.max_tokens)
+        return blocks + self.most_rollouts(sampling)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
-        models.weights(self.reward)
         check_blocks(sampling)
         if sampling.is_greedy and self.particles > 1:
             raise InvalidRequest("At temperature 0 all particles would be the same: raise it.", "temperature")
@@ -72,7 +77,8 @@ class Particles(Decoder, frozen=True, extra="forbid"):
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         sampling = self.guided(models, sampling)
         draws = replace(with_logprobs(sampling) if self.return_kl and sampling.guides else sampling, n=1)
-        blocks = Blocks(prompt, models, models.weights(self.reward), draws, rng)
+        judge = await self.judge(prompt, models, draws, rng.fork())
+        blocks = Blocks(prompt, models, judge, draws, rng)
         populations = [self._start() for _ in range(sampling.n)]
         weighing = 0.0
         while any(population.open for population in populations):
@@ -96,17 +102,18 @@ class Particles(Decoder, frozen=True, extra="forbid"):
         answers = [population.particles[p] for population, p in zip(populations, chosen, strict=True)]
         for index, answer in enumerate(answers):
             yield Step(answer, index)
-        far = await distances(models, prompt, answers, sampling, asked=self.return_kl)
+        far, measuring = await distances(models, prompt, answers, sampling, asked=self.return_kl)
         results = []
         for population, p, d in zip(populations, chosen, far, strict=True):
             final = population.rewards[p]
             assert final is not None
             log_z = population.log_z + logsumexp(population.log_weights) - math.log(self.particles)
-            tilt = KL(population.log_psi[p] - log_z, "tilt_log_ratio")
+            tilt = KL(population.log_psi[p] - log_z, "tilt_log_ratio", pointwise=True)
             results.append(
                 Result(
                     final.candidate,
                     rewards=final.rewards,
+                    calibrated=final.calibrated,
                     kl=tilt if not sampling.guides else None if d is None else d.beyond(tilt),
                     policy_logprob=None if d is None else d.policy_logprob,
                     rounds=population.rounds,
@@ -116,7 +123,7 @@ class Particles(Decoder, frozen=True, extra="forbid"):
         everyone = [scored for population in populations for scored in population.rewards if scored is not None]
         yield Done(
             tuple(results),
-            cost=blocks.cost(weighing, far),
+            cost=judge.cost + blocks.cost + Cost(seconds={"select": weighing}) + measuring,
             candidates=tuple(everyone),
             chosen=tuple(i * self.particles + p for i, p in enumerate(chosen)),
         )

@@ -3,13 +3,15 @@
 import asyncio
 import math
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from decoders.core import Candidate, Models, Prompt, Rng, Sampling
+from decoders.events import Cost
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass
@@ -20,12 +22,10 @@ class Pool:
     that a seeded choice does not depend on the machine.
     """
 
-    weights: Mapping[str, float]
+    names: Sequence[str]
     candidates: list[Candidate] = field(default_factory=list)
     rewards: dict[str, list[float]] = field(default_factory=dict)
-    scored_tokens: int = 0
-    generate_seconds: float = 0.0
-    score_seconds: float = 0.0
+    cost: Cost = field(default_factory=Cost)
 
     async def draw(self, prompt: Prompt, n: int, models: Models, sampling: Sampling, rng: Rng) -> None:
         """Draw `n` more candidates in one call, scoring each as it finishes.
@@ -42,35 +42,83 @@ class Pool:
                     async for i, candidate in samples:
                         drawn[i] = candidate
                         scores[i] = [
-                            scoring.create_task(models.rewards[name].score(prompt, [candidate]))
-                            for name in self.weights
+                            scoring.create_task(models.rewards[name].score(prompt, [candidate])) for name in self.names
                         ]
                 finally:
                     await samples.aclose()
                 finished = time.perf_counter()
         except BaseExceptionGroup as group:  # one cause is enough, and callers know it by its type
             raise first_cause(group) from None
-        self.generate_seconds += finished - started
-        self.score_seconds += time.perf_counter() - finished
-        for i in sorted(drawn):
-            self.candidates.append(drawn[i])
-            self.scored_tokens += (len(prompt.tokens) + len(drawn[i].tokens)) * len(self.weights)
-            for name, task in zip(self.weights, scores[i], strict=True):
-                self.rewards.setdefault(name, []).append(task.result()[0])
+        candidates = [drawn[i] for i in sorted(drawn)]
+        columns = {name: [scores[i][j].result()[0] for i in sorted(drawn)] for j, name in enumerate(self.names)}
+        self._take(candidates, columns)
+        self.cost += Cost(
+            len(candidates),
+            sum(len(candidate.tokens) for candidate in candidates),
+            _passes(prompt, candidates) * len(self.names),
+            {"generate": finished - started, "score": time.perf_counter() - finished},
+        )
 
-    def split(self, n: int) -> tuple["Pool", "Pool"]:
-        """The first `n` candidates, and the others."""
-        first, rest = Pool(self.weights), Pool(self.weights)
-        first.candidates, rest.candidates = self.candidates[:n], self.candidates[n:]
-        first.rewards = {name: values[:n] for name, values in self.rewards.items()}
-        rest.rewards = {name: values[n:] for name, values in self.rewards.items()}
-        return first, rest
+    async def add(
+        self, prompt: Prompt, candidates: Sequence[Candidate], known: Sequence[Mapping[str, float]], models: Models
+    ) -> None:
+        """Take candidates that were drawn elsewhere, scoring them by each reward that is not `known` of all of them."""
+        started = time.perf_counter()
+        missing = [name for name in self.names if not all(name in one for one in known)]
+        scores = await together(models.rewards[name].score(prompt, candidates) for name in missing)
+        fresh = dict(zip(missing, scores, strict=True))
+        self._take(candidates, {n: fresh[n] if n in fresh else [one[n] for one in known] for n in self.names})
+        passes = _passes(prompt, candidates) * len(missing)
+        self.cost += Cost(scored_tokens=passes, seconds={"score": time.perf_counter() - started})
+
+    def _take(self, candidates: Sequence[Candidate], columns: Mapping[str, Sequence[float]]) -> None:
+        self.candidates += candidates
+        for name in self.names:
+            self.rewards.setdefault(name, []).extend(columns[name])
+
+    def rewards_of(self, i: int) -> dict[str, float]:
+        """Candidate i's, by name."""
+        return {name: self.rewards[name][i] for name in self.names}
 
 
-def weighted_sum(rewards: Mapping[str, Sequence[float]], weights: Mapping[str, float]) -> list[float]:
-    """sum_j weights[j] rewards[j][i] for each candidate i; not finite where any of its rewards is not."""
-    columns = [[w * r for r in rewards[name]] for name, w in weights.items()]
-    return [sum(row) if all(map(math.isfinite, row)) else math.nan for row in zip(*columns, strict=True)]
+def mean_rewards(pool: Pool) -> dict[str, float]:
+    """The mean of each reward over the candidates that have one; NaN where none has."""
+    means: dict[str, float] = {}
+    for name, values in pool.rewards.items():
+        finite = [v for v in values if math.isfinite(v)]
+        means[name] = sum(finite) / len(finite) if finite else math.nan
+    return means
+
+
+def _passes(prompt: Prompt, candidates: Sequence[Candidate]) -> int:
+    """Tokens that a reward model reads to score them."""
+    return sum(len(prompt.tokens) + len(candidate.tokens) for candidate in candidates)
+
+
+async def as_done(work: Sequence[Coroutine[Any, Any, T]]) -> AsyncGenerator[tuple[int, T]]:
+    """(index, result) of each as it comes. The first to fail stops the others, and so does closing this."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    index = {task: i for i, task in enumerate(tasks)}
+    waiting = set(tasks)
+    try:
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield index[task], task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """Two results of work that goes on at the same time, with failures as in `together`."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            first, second = group.create_task(one), group.create_task(other)
+    except BaseExceptionGroup as errors:
+        raise first_cause(errors) from None
+    return first.result(), second.result()
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -7,24 +7,25 @@ with s a calibrated, transformed reward, which is bounded, or a raw reward that 
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from decoders.base import Decoder
+from decoders.budget import times
 from decoders.core import Models, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
 from decoders.guidance import distances, with_logprobs
-from decoders.pool import Pool, weighted_sum
-from decoders.rollouts import Rollouts, rollouts
+from decoders.pool import Pool, mean_rewards
+from decoders.search import Search
 from decoders.select import Beta, Softmax
-from decoders.transforms import Identity, Transform, expected_draws
+from decoders.transforms import expected_draws
 from decoders.weights import INF, logsumexp
 
 
-class Rejection(Decoder, frozen=True, extra="forbid"):
+class Rejection(Search, frozen=True, extra="forbid"):
     """One exact draw from the tilted policy per result.
 
     Law: pi(y|x) exp(s(x,y)/beta) / Z(x), the optimum of E[s] - beta KL(.||pi) [Korbel et al. 2022], with pi guided
@@ -40,31 +41,33 @@ class Rejection(Decoder, frozen=True, extra="forbid"):
     r_max: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         None, description="The raw reward's upper bound (of the weighted sum, for several)."
     )
-    calibrated: bool = Field(False, description="Tilt by the reward's quantile under the policy.")
-    transform: Transform = Field(default_factory=Identity, description="Of the calibrated reward.")
-    rollouts: int = Field(100, ge=1, le=1024, description="Policy samples behind a calibrated reward.")
     batch: int = Field(16, ge=1, le=256, description="Candidates drawn at a time.")
     max_draws: int = Field(256, ge=1, le=4096, description="Candidates for all results together.")
 
     def sequences(self, n: int) -> int:  # noqa: ARG002
-        return max(min(self.batch, self.max_draws), self.rollouts if self.calibrated else 0)
+        return max(min(self.batch, self.max_draws), self.references)
+
+    def most(self, sampling: Sampling) -> Cost:
+        return times(sampling, self.max_draws) + self.most_rollouts(sampling)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
         weights = models.weights(self.reward)
         if sampling.is_greedy:
             raise InvalidRequest("At temperature 0 all draws would be the same: raise it.", "temperature")
+        if sampling.n > self.max_draws:
+            raise InvalidRequest(
+                f"{sampling.n} results take at least as many draws: raise decoding.max_draws or lower n.", "n"
+            )
         if self.calibrated == (self.r_max is not None):
             raise InvalidRequest(
                 "Rejection needs a bound: set calibrated, or else the raw reward's r_max.", "decoding.r_max"
             )
-        if not self.calibrated and not isinstance(self.transform, Identity):
-            raise InvalidRequest("A transform is of a calibrated reward: set calibrated.", "decoding.transform")
         if self.calibrated and any(weight < 0 for weight in weights.values()):
             raise InvalidRequest("Calibrated rewards are weighed by what is not negative.", "decoding.reward")
-        if self.calibrated and len(weights) == 1:
+        if self.calibrated and len(weights) == 1 and not self.guides:
             [weight] = weights.values()
-            draws = sampling.n * expected_draws(self.transform, self.beta / weight) if weight else sampling.n
+            draws = sampling.n * (expected_draws(self.transform, self.beta / weight) if weight else 1.0)
             if draws > self.max_draws:
                 raise InvalidRequest(
                     f"With this transform and beta, {sampling.n} accepted results take about {draws:.0f} draws, over "
@@ -74,42 +77,32 @@ class Rejection(Decoder, frozen=True, extra="forbid"):
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         sampling = self.guided(models, sampling)
-        weights = models.weights(self.reward)
         draws = replace(with_logprobs(sampling) if self.return_kl and sampling.guides else sampling, n=1, stream=False)
-        reference = None
-        if self.calibrated:
-            reference = await rollouts(self.rollouts, prompt, models, weights, draws, rng)
-        pool = Pool(weights)
-        scores: list[float] = []
+        judge = await self.judge(prompt, models, draws, rng.fork())
+        bound = self.r_max if self.r_max is not None else math.fsum(w * judge.phi(1.0) for w in judge.weights.values())
+        pool = Pool(judge.names)
+        scored: list[Scored] = []
         accepted: list[int] = []
-        while len(accepted) < sampling.n and len(pool.candidates) < self.max_draws:
-            seen = len(pool.candidates)
-            await pool.draw(prompt, min(self.batch, self.max_draws - seen), models, draws, rng)
-            scores = self._scores(pool, reference)
-            for i in range(seen, len(scores)):
-                if len(accepted) < sampling.n and self._accepts(scores[i], weights, rng):
+        while len(accepted) < sampling.n and len(scored) < self.max_draws:
+            await pool.draw(prompt, min(self.batch, self.max_draws - len(scored)), models, draws, rng)
+            for i in range(len(scored), len(pool.candidates)):
+                scored.append(judge.scored(pool.candidates[i], pool.rewards_of(i)))
+                self._check_bound(scored[i], bound)
+                if len(accepted) < sampling.n and self._accepts(scored[i].total, bound, rng):
                     accepted.append(i)
-                    yield Step(pool.candidates[i], len(accepted) - 1)
+                    yield Step(scored[i].candidate, len(accepted) - 1)
         selecting = time.perf_counter()
-        chosen = [*accepted, *self._instead(scores, accepted, sampling.n - len(accepted), rng)]
+        chosen = [*accepted, *self._instead(scored, accepted, sampling.n - len(accepted), rng)]
         for index in range(len(accepted), sampling.n):
-            yield Step(pool.candidates[chosen[index]], index)
+            yield Step(scored[chosen[index]].candidate, index)
+        log_z = self._log_z(scored)
         selected = time.perf_counter()
-        far = await distances(models, prompt, [pool.candidates[i] for i in chosen], sampling, asked=self.return_kl)
-        log_z = logsumexp([s / self.beta if math.isfinite(s) else -INF for s in scores]) - math.log(len(scores))
-        quantiles = None if reference is None else reference.calibrated(pool.rewards)
-        scored = tuple(
-            Scored(
-                candidate,
-                {name: values[i] for name, values in pool.rewards.items()},
-                scores[i],
-                None if quantiles is None else {name: values[i] for name, values in quantiles.items()},
-            )
-            for i, candidate in enumerate(pool.candidates)
+        far, measuring = await distances(
+            models, prompt, [scored[i].candidate for i in chosen], sampling, asked=self.return_kl
         )
         results = []
         for index, (i, d) in enumerate(zip(chosen, far, strict=True)):
-            tilt = KL(scores[i] / self.beta - log_z, "tilt_log_ratio")
+            tilt = KL(scored[i].total / self.beta - log_z, "tilt_log_ratio", pointwise=index < len(accepted))
             results.append(
                 Result(
                     scored[i].candidate,
@@ -120,60 +113,42 @@ class Rejection(Decoder, frozen=True, extra="forbid"):
                     draws=len(scored),
                     accepted=index < len(accepted),
                     log_z=log_z,
+                    pool_mean=mean_rewards(pool),
                 )
             )
-        extra = reference.drawn if reference is not None else Pool({})
         yield Done(
             tuple(results),
-            cost=Cost(
-                candidates=len(scored) + len(extra.candidates),
-                generated_tokens=sum(len(c.tokens) for c in (*pool.candidates, *extra.candidates)),
-                scored_tokens=pool.scored_tokens + extra.scored_tokens + sum(d.scored_tokens for d in far if d),
-                seconds={
-                    "generate": pool.generate_seconds + extra.generate_seconds,
-                    "score": pool.score_seconds + extra.score_seconds + time.perf_counter() - selected,
-                    "select": selected - selecting,
-                },
-            ),
-            candidates=scored,
+            cost=judge.cost + pool.cost + Cost(seconds={"select": selected - selecting}) + measuring,
+            candidates=tuple(scored),
             chosen=tuple(chosen),
         )
 
-    def _scores(self, pool: Pool, reference: Rollouts | None) -> list[float]:
-        """s of each candidate so far. Raises `InvalidRequest` for a raw reward above r_max."""
-        if reference is None:
-            assert self.r_max is not None
-            scores = weighted_sum(pool.rewards, pool.weights)
-            above = max((s for s in scores if math.isfinite(s)), default=-INF)
-            if above > self.r_max:
-                raise InvalidRequest(
-                    f"A reward of {above:g} is above r_max = {self.r_max:g}, which would bias the draw: raise it.",
-                    "decoding.r_max",
-                )
-            return scores
-        quantiles = reference.calibrated(pool.rewards)
-        phi = self.transform
-        transformed = {name: [phi(u) if math.isfinite(u) else math.nan for u in us] for name, us in quantiles.items()}
-        return weighted_sum(transformed, pool.weights)
+    def _check_bound(self, scored: Scored, bound: float) -> None:
+        """Raise `InvalidRequest` for a raw reward above r_max: to go on would bias the draw, and nobody would know."""
+        if self.r_max is not None and scored.total > bound:
+            raise InvalidRequest(
+                f"A reward of {scored.total:g} is above r_max = {bound:g}, which would bias the draw: raise it.",
+                "decoding.r_max",
+            )
 
-    def _bound(self, weights: dict[str, float]) -> float:
-        if self.r_max is not None:
-            return self.r_max
-        return math.fsum(weight * self.transform(1.0) for weight in weights.values())
-
-    def _accepts(self, score: float, weights: dict[str, float], rng: Rng) -> bool:
+    def _accepts(self, score: float, bound: float, rng: Rng) -> bool:
         if not math.isfinite(score):  # no reward, or a transform's zero weight
             return False
-        log_p = min(0.0, (score - self._bound(weights)) / self.beta)
+        log_p = min(0.0, (score - bound) / self.beta)
         return rng.draw([log_p, math.log(-math.expm1(log_p)) if log_p < 0 else -INF]) == 0
 
-    def _instead(self, scores: list[float], accepted: list[int], count: int, rng: Rng) -> list[int]:
+    def _log_z(self, scored: Sequence[Scored]) -> float:
+        """log of the mean of exp(s/beta) over the draws: an estimate of log Z."""
+        logs = [s.total / self.beta if math.isfinite(s.total) else -INF for s in scored]
+        return logsumexp(logs) - math.log(len(logs))
+
+    def _instead(self, scored: Sequence[Scored], accepted: Sequence[int], count: int, rng: Rng) -> list[int]:
         """Softmax picks among the draws that were not accepted, for the results that have none."""
-        left = [i for i, s in enumerate(scores) if math.isfinite(s) and i not in accepted]
+        left = [i for i, s in enumerate(scored) if math.isfinite(s.total) and i not in accepted]
         if len(left) < count:
-            raise NoUsableReward(f"{len(left)} of {len(scores)} draws are left to choose {count} results from.")
+            raise NoUsableReward(f"{len(left)} of {len(scored)} draws are left to choose {count} results from.")
         picks: list[int] = []
         for _ in range(count):
-            weights = Softmax(beta=self.beta).log_weights([scores[i] for i in left])
+            weights = Softmax(beta=self.beta).log_weights([scored[i].total for i in left])
             picks.append(left.pop(rng.draw(weights)))
         return picks

@@ -23,6 +23,12 @@ class SeededRng:
     def draw(self, log_weights: Sequence[float]) -> int:
         return self._random.choices(range(len(log_weights)), normalise(log_weights))[0]
 
+    def fork(self) -> "SeededRng":
+        """A child with a seed of its own; it leaves the request's own seed to its parent."""
+        child = SeededRng(self._random.getrandbits(SEED_BITS) if self._seeded else None)
+        child._first = None
+        return child
+
     def seed(self) -> int | None:
         if not self._seeded:
             return None

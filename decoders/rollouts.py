@@ -5,38 +5,71 @@ from dataclasses import dataclass, field, replace
 
 from decoders.calibration import calibrate
 from decoders.core import Models, Prompt, Rng, Sampling
+from decoders.errors import InvalidRequest
+from decoders.events import Cost
 from decoders.pool import Pool
 
+ROLLOUTS = 100  # a prompt's, where neither the request nor a store says
 
-@dataclass
+
+@dataclass(frozen=True, slots=True)
 class Rollouts:
-    """Rewards of samples of one prompt from the frozen policy, by name, and what it took to draw those that were not
-    stored."""
+    """Rewards of samples of one prompt from the frozen policy, by name, and what it took to draw them now."""
 
     rewards: Mapping[str, Sequence[float]]
-    drawn: Pool = field(default_factory=lambda: Pool({}))
+    cost: Cost = field(default_factory=Cost)
 
-    def calibrated(self, rewards: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
-        """C of each of `rewards[name]`."""
-        return {name: calibrate(values, self.rewards[name]) for name, values in rewards.items()}
+    def calibrated(self, rewards: Mapping[str, float]) -> dict[str, float]:
+        """C of each of `rewards`, by name; NaN for one that is not finite."""
+        return {name: calibrate([value], self.rewards[name])[0] for name, value in rewards.items()}
+
+
+def size(asked: int | None, models: Models) -> int:
+    """How many rollouts a request means: what it asks for, what the store is for, or 100."""
+    if asked is not None:
+        return asked
+    return ROLLOUTS if models.calibration is None else models.calibration.rollouts
 
 
 async def rollouts(
-    count: int, prompt: Prompt, models: Models, weights: Mapping[str, float], sampling: Sampling, rng: Rng
+    prompt: Prompt,
+    count: int,
+    models: Models,
+    names: Sequence[str],
+    sampling: Sampling,
+    rng: Rng,
+    *,
+    on_demand: bool,
+    field: str = "decoding.on_demand",
 ) -> Rollouts:
-    """At least `count` rewards of each name, from the store where it has them; guides do not matter to what pi is."""
-    frozen = replace(sampling, guides={}, n=1, stream=False, logprobs=None, prompt_logprobs=None)
+    """At least `count` rewards of each name, from the store where it has them. Guides do not matter to what pi is.
+
+    Raises `InvalidRequest` where they would have to be drawn now and `on_demand` does not allow it.
+    """
+    frozen = frozen_policy(sampling)
     known: dict[str, Sequence[float]] = {}
     if models.calibration is not None:
-        for name in weights:
+        for name in names:
             stored = await models.calibration.stored(prompt, frozen, name)
             if len(stored) >= count:
                 known[name] = stored
-    missing = {name: weight for name, weight in weights.items() if name not in known}
+    missing = [name for name in names if name not in known]
+    if not missing:
+        return Rollouts(known)
+    if not on_demand:
+        raise InvalidRequest(
+            f"This prompt, sampled this way, has no {count} stored rollouts of {', '.join(missing)}: run `decant "
+            "calibrate`, or allow them to be drawn now with on_demand.",
+            field,
+        )
     pool = Pool(missing)
-    if missing:
-        await pool.draw(prompt, count, models, frozen, rng)
-        if models.calibration is not None:
-            for name in missing:
-                await models.calibration.keep(prompt, frozen, name, pool.rewards[name])
-    return Rollouts({**known, **pool.rewards}, pool)
+    await pool.draw(prompt, count, models, frozen, rng)
+    if models.calibration is not None:
+        for name in missing:
+            await models.calibration.keep(prompt, frozen, name, pool.rewards[name])
+    return Rollouts({**known, **pool.rewards}, pool.cost)
+
+
+def frozen_policy(sampling: Sampling) -> Sampling:
+    """How the frozen policy is sampled where a request asks for `sampling`: all that decides an answer's law."""
+    return replace(sampling, guides={}, n=1, stream=False, logprobs=None, prompt_logprobs=None)

@@ -7,6 +7,7 @@ import time
 from typing import Literal
 
 from decoders.base import Decoder
+from decoders.budget import times
 from decoders.core import Candidate, Models, Prompt, Rng, Sampling, join
 from decoders.errors import InvalidRequest
 from decoders.events import KL, Cost, Done, Result, Run, Step
@@ -19,6 +20,9 @@ class Draw(Decoder, frozen=True, extra="forbid"):
 
     def sequences(self, n: int) -> int:
         return n
+
+    def most(self, sampling: Sampling) -> Cost:
+        return times(sampling, sampling.n)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
@@ -43,7 +47,8 @@ class Draw(Decoder, frozen=True, extra="forbid"):
         drawn = time.perf_counter()
         weights = {} if self.reward is None else models.weights(self.reward)
         scores = await together(models.rewards[name].score(prompt, candidates) for name in weights)
-        far = await distances(models, prompt, candidates, sampling, asked=self.return_kl)
+        scored = time.perf_counter()
+        far, measuring = await distances(models, prompt, candidates, sampling, asked=self.return_kl)
         tokens = sum(len(c.tokens) for c in candidates)
         yield Done(
             results=tuple(
@@ -58,10 +63,10 @@ class Draw(Decoder, frozen=True, extra="forbid"):
             cost=Cost(
                 candidates=len(candidates),
                 generated_tokens=tokens,
-                scored_tokens=(tokens + len(prompt.tokens) * len(candidates)) * len(weights)
-                + sum(d.scored_tokens for d in far if d),
-                seconds={"generate": drawn - started, "score": time.perf_counter() - drawn},
-            ),
+                scored_tokens=(tokens + len(prompt.tokens) * len(candidates)) * len(weights),
+                seconds={"generate": drawn - started, "score": scored - drawn},
+            )
+            + measuring,
         )
 
 
@@ -77,5 +82,5 @@ class Sample(Draw, frozen=True, extra="forbid"):
 
 def _kl(sampling: Sampling, distance: Distance | None) -> KL | None:
     if not sampling.guides:
-        return KL(0.0, "exact")
-    return None if distance is None else KL(distance.log_ratio, "log_ratio")
+        return KL(0.0, "exact", pointwise=True)
+    return None if distance is None else KL(distance.log_ratio, "log_ratio", pointwise=True)

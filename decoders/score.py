@@ -1,40 +1,62 @@
-"""Scoring alone: given completions, no generation."""
+"""Scoring alone: given completions, no generation but of rollouts."""
 
 import time
+from collections.abc import Sequence
 
 from decoders.core import Candidate, Models, Prompt, RewardSpec, Rng, Sampling
 from decoders.events import Cost, Done, Result, Run
+from decoders.judge import Judge
 from decoders.pool import together
+from decoders.rollouts import ROLLOUTS, rollouts, size
 
 
 class Score:
     """The rewards of `completions`, in their order: what `POST /v1/rewards` runs.
 
-    Not a strategy that a request can name: it draws nothing.
+    Not a strategy that a request can name: it draws nothing. With `calibrated`, each reward's quantile among samples
+    of the policy is added, which `sampling` says how to draw where they are not stored and `on_demand` allows it.
     """
 
     return_candidates = False
     return_kl = False
 
-    def __init__(self, completions: list[Candidate], reward: RewardSpec) -> None:
+    def __init__(
+        self,
+        completions: Sequence[Candidate],
+        reward: RewardSpec,
+        *,
+        calibrated: bool = False,
+        count: int | None = None,
+        on_demand: bool = True,
+    ) -> None:
         self._completions = completions
         self._reward = reward
+        self._calibrated = calibrated
+        self._count = count
+        self._on_demand = on_demand
 
     def sequences(self, n: int) -> int:  # noqa: ARG002
-        return len(self._completions)
+        return max(len(self._completions), (self._count or ROLLOUTS) if self._calibrated else 0)
 
-    async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:  # noqa: ARG002
-        started = time.perf_counter()
+    async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         weights = models.weights(self._reward)
-        columns = await together(models.rewards[name].score(prompt, self._completions) for name in weights)
+        judge = Judge(weights)
+        if self._calibrated:
+            count = size(self._count, models)
+            judge = Judge(
+                weights,
+                reference=await rollouts(
+                    prompt, count, models, judge.names, sampling, rng, on_demand=self._on_demand, field="on_demand"
+                ),
+            )
+        started = time.perf_counter()
+        columns = await together(models.rewards[name].score(prompt, self._completions) for name in judge.names)
         tokens = sum(len(prompt.tokens) + len(c.tokens) for c in self._completions)
+        rows = [dict(zip(judge.names, row, strict=True)) for row in zip(*columns, strict=True)]
+        scored = [judge.scored(c, rewards) for c, rewards in zip(self._completions, rows, strict=True)]
         yield Done(
-            results=tuple(
-                Result(candidate, rewards=dict(zip(weights, row, strict=True)))
-                for candidate, row in zip(self._completions, zip(*columns, strict=True), strict=True)
-            ),
-            cost=Cost(
-                scored_tokens=tokens * len(weights),
-                seconds={"score": time.perf_counter() - started},
-            ),
+            results=tuple(Result(s.candidate, rewards=s.rewards, calibrated=s.calibrated) for s in scored),
+            candidates=tuple(scored),
+            cost=judge.cost
+            + Cost(scored_tokens=tokens * len(judge.names), seconds={"score": time.perf_counter() - started}),
         )

@@ -5,12 +5,17 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 import uvloop
 
+from decoders.errors import DecantError
 from server.settings import ServerSettings, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from server.calibrate import Bodies
+    from server.engines.build import Loaded
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,6 +46,29 @@ def serve(
         alive = uvloop.run(_serve(settings, server, toy=toy))
         raise typer.Exit(0 if alive else 1)
     except SettingsError as error:
+        typer.secho(f"decant: {error}", err=True, fg="red")
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def calibrate(
+    prompts: Annotated[Path, typer.Argument(help="Request bodies, one a line, as they would be POSTed.")],
+    config: Annotated[Path | None, typer.Option(help="A YAML settings file; the demo models without one.")] = None,
+    toy: Annotated[bool, typer.Option("--toy", help="Use the exact toy: no engine, no weights.")] = False,
+    reward: Annotated[list[str] | None, typer.Option(help="A reward to calibrate; all by default.")] = None,
+    rollouts: Annotated[int | None, typer.Option(min=1, help="Overrides calibration.rollouts.")] = None,
+) -> None:
+    """Draw and store the policy samples behind calibrated rewards, ahead of the requests that ask for them."""
+    from server.calibrate import PromptsError, read
+
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    try:
+        bodies = read(prompts)
+        settings = _settings(config, toy=toy)
+        if settings.calibration.store is None:
+            raise SettingsError("say where to keep rollouts: calibration.store, or DECANT_CALIBRATION__STORE")
+        raise typer.Exit(uvloop.run(_calibrate(settings, bodies, reward, rollouts, toy=toy)))
+    except (SettingsError, PromptsError) as error:
         typer.secho(f"decant: {error}", err=True, fg="red")
         raise typer.Exit(2) from error
 
@@ -102,7 +130,7 @@ async def _serve(settings: Settings, server: ServerSettings, *, toy: bool) -> bo
     from server.engines import build
     from server.run import serve as run
 
-    loaded = build.toy() if toy else build.build(settings, lambda what: typer.echo(f"loading {what}", err=True))
+    loaded = _load(settings, toy=toy)
     await build.warm(loaded)
     policy = loaded.models.policy
     guides, rewards = (", ".join(names) or "none" for names in (policy.guides, loaded.kinds))
@@ -112,6 +140,42 @@ async def _serve(settings: Settings, server: ServerSettings, *, toy: bool) -> bo
         typer.secho(f"Decant serves {what} at {url}", err=True, fg="green")
 
     return await run(loaded, server, started)
+
+
+async def _calibrate(
+    settings: Settings, bodies: "Bodies", names: list[str] | None, rollouts: int | None, *, toy: bool
+) -> int:
+    """Fill the store, with a progress bar; the process's exit status."""
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from server.calibrate import calibrate, prompts
+    from server.engines import build
+
+    loaded = _load(settings, toy=toy)
+    try:
+        await build.warm(loaded)
+        models = loaded.models
+        rewards = list(models.weights(dict.fromkeys(names or models.rewards, 1.0), "reward"))
+        count = rollouts or settings.calibration.rollouts
+        work = await prompts(loaded, bodies)
+        width = max(1, settings.server.max_sequences // count)
+        with Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+            task = bar.add_task("Calibrating prompts", total=len(work))
+            failures = await calibrate(models, work, rewards, count, width, lambda: bar.advance(task))
+    except DecantError as error:
+        raise SettingsError(str(error)) from error
+    finally:
+        await loaded.aclose()
+    for failure in failures:
+        typer.secho(f"line {failure.line}: {failure.why}", err=True, fg="red")
+    typer.echo(f"{len(work) - len(failures)} of {len(work)} prompts have {count} rollouts of {', '.join(rewards)}")
+    return 1 if failures else 0
+
+
+def _load(settings: Settings, *, toy: bool) -> "Loaded":
+    from server.engines import build
+
+    return build.toy(settings) if toy else build.build(settings, lambda what: typer.echo(f"loading {what}", err=True))
 
 
 def _leave(number: int, frame: object) -> NoReturn:  # noqa: ARG001

@@ -54,6 +54,7 @@ def decoding(name: str, strategy: Reported, dones: Sequence[Done], queued: float
                 "rewards": scored.rewards,
                 **({} if scored.calibrated is None else {"calibrated_rewards": scored.calibrated}),
                 "chosen": i in d.chosen,
+                **({"aborted": True} if scored.aborted else {}),
             }
             for p, d in enumerate(dones)
             for i, scored in enumerate(d.candidates)
@@ -69,9 +70,11 @@ def _result(result: Result, strategy: Reported) -> Json:
         report["mean_rewards"] = result.pool_mean
     if result.draws is not None:
         report["draws"] = result.draws
-    for name in ("rounds", "accepted", "log_z"):
+    for name in ("rounds", "accepted", "log_z", "tokens_saved"):
         if getattr(result, name) is not None:
             report[name] = getattr(result, name)
+    if result.vote is not None:
+        report["vote"] = {"answer": result.vote.answer, "share": result.vote.share}
     if strategy.return_kl:
         kl = result.kl
         report["kl"] = None if kl is None else {"nats": kl.nats, "estimator": kl.estimator}

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -11,8 +12,11 @@ from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from decoders.base import Decoder
+from decoders.budget import Budget
 from decoders.core import Prompt, Sampling
 from decoders.errors import DecantError, EngineDead, InvalidRequest
+from decoders.events import Cost
 from server.admission import Admission
 from server.engines.build import Loaded
 from server.errors import BodyTooLarge, Overloaded, UnknownModel, invalid, response
@@ -93,6 +97,13 @@ class Service:
                 f"this model's context of {limit}.",
                 length_field,
             )
+
+    def check_budget(self, strategy: Decoder, samplings: Sequence[Sampling]) -> None:
+        """Refuse what may draw more than the request or the server allows."""
+        most = sum((strategy.most(sampling) for sampling in samplings), Cost())
+        strategy.budget.check(most, "its own", "decoding.budget")
+        bound = Budget(candidates=self.settings.max_candidates, tokens=self.settings.max_generated_tokens)
+        bound.check(most, "this server's", "decoding")
 
     def begin(self, answer: Stoppable) -> None:
         self._answering.add(answer)

@@ -159,8 +159,18 @@ class ServerSettings(Section):
     max_sequences: PositiveInt = Field(256, description="Sequences in the engine at once, all requests together.")
     max_queue: int = Field(1024, ge=0, description="Requests that may wait for a place; more are refused with 503.")
     max_prompts: PositiveInt = Field(256, description="Prompts in one completions request.")
+    max_candidates: PositiveInt = Field(16384, description="Candidates, or blocks, that one request may draw.")
+    max_generated_tokens: PositiveInt = Field(2**24, description="Tokens that one request may generate in all.")
     request_timeout_s: PositiveFloat = 600.0
     drain_timeout_s: float = Field(30.0, ge=0)
+
+
+class CalibrationSettings(Section):
+    """Where the rollouts behind calibrated rewards are kept, and how many a prompt has."""
+
+    store: Path | None = Field(None, description="An SQLite file, made if need be; without one nothing is kept.")
+    rollouts: int = Field(100, ge=1, le=1024, description="Samples of the policy for each prompt.")
+    max_entries: PositiveInt = Field(100_000, description="Prompts times rewards; the least recently used leave.")
 
 
 class Settings(BaseSettings):
@@ -182,6 +192,7 @@ class Settings(BaseSettings):
         "alone; without it one engine serves all requests.",
     )
     rewards: dict[str, AnyReward] = Field(default_factory=dict)
+    calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
 
     @field_validator("rewards", "guides")

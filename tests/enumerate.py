@@ -55,6 +55,9 @@ class Branch:
     def seed(self) -> int | None:
         return None
 
+    def fork(self) -> Rng:
+        return self  # on the toy nothing waits, so that even concurrent work draws in one order
+
 
 def on(decoder: Decoder, models: Models, sampling: Sampling = ONE) -> Strategy:
     """The decoder as a function of its randomness alone."""

@@ -9,7 +9,7 @@ import pytest
 from scipy.integrate import quad
 
 from decoders import Rejection
-from decoders.core import Models, Sampling, Tokens
+from decoders.core import Models, Reward, Sampling, Tokens
 from decoders.errors import DecantError, InvalidRequest, NoUsableReward
 from decoders.events import Done
 from decoders.transforms import Exponential, Identity, Log, expected_draws, tilt_kl
@@ -21,7 +21,7 @@ from tests.fakes import giving
 EXACT = 1e-9
 POLICY = ToyPolicy(vocabulary=3, longest=3, loaded={"kind": ToyGuide((0.0, 1.0, -1.0))})
 TINY = ToyPolicy(vocabulary=3, longest=2)
-REWARDS = {"default": ToyReward(), "brevity": ToyBrevity()}
+REWARDS: dict[str, Reward] = {"default": ToyReward(), "brevity": ToyBrevity()}
 PI, TINY_PI = POLICY.completions(), TINY.completions()
 WORTH = {y: ToyReward().of(y) for y in PI}
 

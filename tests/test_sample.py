@@ -79,7 +79,7 @@ def test_rewards_cost_and_divergence_are_reported() -> None:
             tokens = result.candidate.tokens
             words = sum(t != EOS for t in tokens)
             assert result.rewards == {"worth": ToyReward().of(tokens), "brevity": -words}
-            assert result.kl == KL(0.0, "exact")
+            assert result.kl == KL(0.0, "exact", pointwise=True)
         drawn = sum(len(r.candidate.tokens) for r in last.results)
         assert (last.cost.candidates, last.cost.generated_tokens, last.cost.scored_tokens) == (2, drawn, 2 * drawn)
 

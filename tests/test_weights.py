@@ -9,7 +9,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decoders.pool import weighted_sum
+from decoders.core import EMPTY
+from decoders.judge import Judge
 from decoders.weights import (
     atomic_kl,
     best_of_n_kl,
@@ -148,7 +149,8 @@ def test_win_rate_bound_is_that_of_the_greatest_quantile(n: int) -> None:
     assert win_rate_bound(n) == pytest.approx(wins, abs=1e-12)
 
 
-def test_weighted_sum_is_nan_where_a_reward_is_not_finite_or_the_sum_overflows() -> None:
-    have = weighted_sum({"a": [1.0, NAN, INF, 2.0], "b": [10.0, 1.0, 1.0, 1e308]}, {"a": 2.0, "b": -100.0})
-    assert have[0] == -998.0
-    assert all(map(math.isnan, have[1:]))
+def test_a_sum_of_rewards_is_nan_where_one_is_not_finite_or_the_sum_overflows() -> None:
+    judge = Judge({"a": 2.0, "b": -100.0})
+    assert judge.scored(EMPTY, {"a": 1.0, "b": 10.0}).total == -998.0
+    for a, b in ((NAN, 1.0), (INF, 1.0), (2.0, 1e308)):
+        assert math.isnan(judge.scored(EMPTY, {"a": a, "b": b}).total)

@@ -37,7 +37,7 @@ class Unguided:
 
     def extend(
         self, prompt: Prompt, begun: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
-    ) -> AsyncGenerator[tuple[int, Candidate]]:
+    ) -> AsyncGenerator[tuple[int, Candidate, int]]:
         return ToyPolicy().extend(prompt, begun, n, tokens, sampling, rng, **more)
 
 
@@ -72,14 +72,14 @@ class WatchedPolicy:
 
     async def extend(
         self, prompt: Prompt, begun: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
-    ) -> AsyncGenerator[tuple[int, Candidate]]:
+    ) -> AsyncGenerator[tuple[int, Candidate, int]]:
         self.open += 1
         self.most = max(self.most, n)
         try:
             async with aclosing(self.inner.extend(prompt, begun, n, tokens, sampling, rng, **more)) as samples:
-                async for i, candidate in samples:
-                    self.tokens += len(candidate.tokens) - len(begun.tokens)
-                    yield i, candidate
+                async for i, candidate, drawn in samples:
+                    self.tokens += drawn
+                    yield i, candidate, drawn
                     await self.then()
         finally:
             self.open -= 1
@@ -106,9 +106,21 @@ class BackwardsPolicy(ToyPolicy):
 
     async def extend(
         self, prompt: Prompt, begun: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
-    ) -> AsyncGenerator[tuple[int, Candidate]]:
-        for i, whole in reversed([s async for s in super().extend(prompt, begun, n, tokens, sampling, rng, **more)]):
-            yield i, whole
+    ) -> AsyncGenerator[tuple[int, Candidate, int]]:
+        for grown in reversed([s async for s in super().extend(prompt, begun, n, tokens, sampling, rng, **more)]):
+            yield grown
+
+
+@dataclass
+class CountedReward:
+    """A reward that counts the tokens it is given to read."""
+
+    inner: Reward
+    tokens: int = 0
+
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+        self.tokens += sum(len(prompt.tokens) + len(c.tokens) for c in completions)
+        return await self.inner.score(prompt, completions)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from server.demo.world import ensure
+from server.demo.world import default_cache, ensure
 
 GIB = 2**30
 ADAPTERS = Path(__file__).parent / "assets" / "guides"
@@ -13,10 +13,12 @@ GUIDES = ("positive", "brief")
 def settings() -> dict[str, Any]:
     """Settings of the demo world, which is made first if it is not there yet. Raises DemoUnavailable."""
     world = ensure()
+    store = default_cache() / f"calibration-{world.policy.name}-{world.reward.name}.sqlite"
     engine = {"max_model_len": 2048, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
     return {
         "policy": {"model": str(world.policy), "name": "SmolLM2-135M-Instruct", "engine": engine},
         "guides": {name: _guide(name, world.policy) for name in GUIDES},
+        "calibration": {"store": str(store)},
         "rewards": {
             "default": {"kind": "classifier", "model": str(world.reward), "engine": engine},
             "tone": {"kind": "function", "function": "server.demo.tone:vader"},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from decoders.core import Candidate, Models, Reward, Sampling
 from decoders.errors import RewardFailed
 from decoders.rng import SeededRng
+from server.calibration import open_store
 from server.engines.batcher import Batcher
 from server.engines.function import scorer
 from server.engines.guard import Guarded
@@ -58,11 +59,13 @@ class Loaded:
         _shutdown(self.engines)
 
 
-def toy() -> Loaded:
-    """The exact toy with two rewards and two guides: no engine, no weights."""
+def toy(settings: Settings | None = None) -> Loaded:
+    """The exact toy with two rewards and two guides: no engine, no weights. Raises `SettingsError`."""
     rewards: dict[str, Reward] = {"default": ToyReward(), "brevity": ToyBrevity()}
     guides = {"kind": ToyGuide(), "brief": ToyGuide((1.0, 0.0, 0.0, 0.0, 0.0), "q_head")}
-    return Loaded(Models(ToyPolicy(loaded=guides), rewards), ToyText(), dict.fromkeys(rewards, "toy"))
+    store = None if settings is None else open_store(settings)
+    models = Models(ToyPolicy(loaded=guides), rewards, store)
+    return Loaded(models, ToyText(), dict.fromkeys(rewards, "toy"), closers=[] if store is None else [store.aclose])
 
 
 def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
@@ -85,7 +88,8 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
             if runs[name] == name:
                 starts[name] = seam.prepare(spec.model, spec.engine, stats=False, runner="pooling")
     engines: dict[str, AsyncLLM] = {}
-    closers: list[Callable[[], Awaitable[None]]] = []
+    store = open_store(settings)
+    closers: list[Callable[[], Awaitable[None]]] = [] if store is None else [store.aclose]
     try:
         seam.start_all(starts, engines)
         text = seam.model_text(engines[POLICY])
@@ -97,7 +101,7 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
     except BaseException:
         _shutdown(engines)
         raise
-    return Loaded(Models(policy, rewards), text, kinds, engines, closers)
+    return Loaded(Models(policy, rewards, store), text, kinds, engines, closers)
 
 
 def _policy_engines(settings: Settings) -> "tuple[dict[str, Start], Plan | None]":

@@ -13,9 +13,10 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from decoders.core import Alternative, Candidate, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens
+from decoders.core import Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens, join
 from decoders.errors import EngineFailed
-from decoders.pool import together
+from decoders.pool import as_done, together
+from server.engines.doubt import LIKELIEST, entropy, trimmed
 from server.engines.guided.plan import Plan
 from server.engines.text import ModelText
 from server.engines.vllm import engine_errors, sampling_params
@@ -73,8 +74,12 @@ class VllmPolicy:
         rng: Rng,
         *,
         until: Sequence[str] = (),
-    ) -> AsyncGenerator[tuple[int, Candidate]]:
-        """One engine request of prompt and prefix: the prefix cache has most of their keys and values already."""
+        cut: Cut | None = None,
+    ) -> AsyncGenerator[tuple[int, Candidate, int]]:
+        """One engine request of prompt and prefix: the prefix cache has most of their keys and values already.
+
+        With `cut`, one for each continuation, which is stopped as soon as a token comes that was in doubt.
+        """
         room = min(tokens, sampling.max_tokens - len(begun.tokens))
         block = replace(
             sampling,
@@ -88,9 +93,32 @@ class VllmPolicy:
             return self._text.continuation(prompt.tokens, tokens, skip_special=sampling.skip_special_tokens)
 
         longer = replace(prompt, tokens=prompt.tokens + begun.tokens)
-        async with aclosing(self.sample(longer, n, block, rng)) as samples:
-            async for i, drawn in samples:
-                yield i, whole(begun, drawn, sampling, text_of)
+        if cut is None:
+            async with aclosing(self.sample(longer, n, block, rng)) as samples:
+                async for i, drawn in samples:
+                    yield i, whole(begun, drawn, sampling, text_of), len(drawn.tokens)
+            return
+        told = replace(block, logprobs=max(LIKELIEST, sampling.logprobs or 0))
+        async with aclosing(as_done([self._until_doubt(longer, told, rng, cut) for _ in range(n)])) as segments:
+            async for i, (drawn, count) in segments:
+                heard = replace(drawn, logprobs=trimmed(drawn.logprobs or (), sampling.logprobs))
+                yield i, whole(begun, heard, sampling, text_of), count
+
+    async def _until_doubt(self, prompt: Prompt, sampling: Sampling, rng: Rng, cut: Cut) -> tuple[Candidate, int]:
+        """A completion up to the first token that was in doubt, and the tokens drawn to know that."""
+        kept: list[Candidate] = []
+        count = drawn = 0
+        async with aclosing(self.sample(prompt, 1, sampling, rng, pieces=True)) as samples:
+            async for _, piece in samples:
+                drawn += len(piece.tokens)
+                logprobs = piece.logprobs or ()
+                for i, token in enumerate(logprobs):
+                    if count + i >= cut.least and entropy(token) >= cut.entropy:
+                        kept.append(replace(piece, tokens=piece.tokens[:i], logprobs=logprobs[:i], finish=None))
+                        return join(kept), drawn
+                kept.append(piece)
+                count += len(piece.tokens)
+        return join(kept), drawn
 
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         return await self._logprob(prompt, completion, self._plan.weights(law.guides, law.policy))

@@ -9,7 +9,7 @@ import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from decoders.core import EMPTY, Alternative, Candidate, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens, join
+from decoders.core import EMPTY, Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens, join
 from decoders.errors import InvalidRequest
 from decoders.weights import logsumexp
 
@@ -115,14 +115,22 @@ class ToyPolicy:
         rng: Rng,
         *,
         until: Sequence[str] = (),
-    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        cut: Cut | None = None,
+    ) -> AsyncGenerator[tuple[int, Candidate, int]]:
         for i in range(n):
-            whole = begun
-            while whole.finish is None and len(whole.tokens) < len(begun.tokens) + tokens:
-                whole = join([whole, self._draw(prompt.tokens, whole.tokens, sampling, rng)])
+            whole, drawn = begun, 0
+            while whole.finish is None and drawn < tokens:
+                if cut and drawn >= cut.least and self.entropy(prompt.tokens, whole.tokens, sampling) >= cut.entropy:
+                    break
+                whole, drawn = join([whole, self._draw(prompt.tokens, whole.tokens, sampling, rng)]), drawn + 1
                 if any(whole.text.endswith(end) for end in until):
                     break
-            yield i, whole
+            yield i, whole, drawn
+
+    def entropy(self, prompt: Tokens, prefix: Tokens, sampling: Sampling) -> float:
+        """Of the next token's law under guides, in nats."""
+        logprobs = self.guided(prompt, prefix, Law(guides=sampling.guides))
+        return -math.fsum(math.exp(v) * v for v in logprobs if v > -math.inf)
 
     def _draw(self, prompt: Tokens, before: Tokens, sampling: Sampling, rng: Rng) -> Candidate:
         """The next token."""

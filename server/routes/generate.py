@@ -61,6 +61,7 @@ def _answer(
     service.loaded.text.check(samplings[0])
     strategy, name = body.decoding, body.decoding.strategy
     strategy.check(service.loaded.models, samplings[0])
+    service.check_budget(strategy, samplings)
     service.metrics.guided(service.loaded.models.guidance(strategy.guides))
     job = Job(strategy, name, list(zip(prompts, samplings, strict=True)), body.seed)
     reports = "decoding" in body.model_fields_set

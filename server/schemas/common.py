@@ -30,6 +30,12 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+Seed = Annotated[int, Field(ge=-INT64, lt=INT64)]
+Stops = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=16), BeforeValidator(_listed)
+]
+
+
 class StreamOptions(BaseModel, frozen=True, extra="forbid"):
     include_usage: bool = False
 
@@ -71,10 +77,8 @@ class Body(Addressed, frozen=True, extra="forbid"):
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     repetition_penalty: float = Field(1.0, gt=0, le=10)
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
-    seed: int | None = Field(None, ge=-INT64, lt=INT64)
-    stop: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=16), BeforeValidator(_listed)
-    ] = Field(default_factory=list)
+    seed: Seed | None = None
+    stop: Stops = Field(default_factory=list)
     stop_token_ids: list[int] = Field(default_factory=list, max_length=64)
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True

@@ -5,9 +5,12 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from decoders.base import RewardNames
+from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
 from server.schemas.chat import ChatMessage
-from server.schemas.common import Addressed
+from server.schemas.common import INT64, Addressed, Seed, Stops
+
+CALIBRATION = ("rollouts", "on_demand", "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "seed")
 
 
 class RewardsBody(Addressed, frozen=True, extra="forbid"):
@@ -19,8 +22,40 @@ class RewardsBody(Addressed, frozen=True, extra="forbid"):
         False, description="The completions ended by themselves: the end-of-sequence token is scored with them."
     )
 
+    calibrated: bool = Field(
+        False, description="Add each reward's quantile among samples of the policy; `total` then sums quantiles."
+    )
+    rollouts: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="How many samples; by default as many as the server's store is for, or 100."
+    )
+    on_demand: bool = Field(True, description="Draw them now if they are not stored; otherwise refuse the request.")
+    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
+        None, description="How the samples are drawn; the defaults are those of completions or of chat completions."
+    )
+    temperature: float = Field(1.0, gt=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=-1, lt=INT64)
+    min_p: float = Field(0.0, ge=0, le=1)
+    stop: Stops = Field(default_factory=list)
+    seed: Seed | None = None
+
     @model_validator(mode="after")
     def _one_prompt(self) -> "RewardsBody":
         if (self.prompt is None) == (self.messages is None):
             raise InvalidRequest("Give either prompt or messages.", "prompt")
+        for name in CALIBRATION:
+            if name in self.model_fields_set and not self.calibrated:
+                raise InvalidRequest(f"'{name}' is about samples of the policy: set calibrated.", name)
         return self
+
+    def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:
+        """How the samples behind a calibrated reward are drawn."""
+        default = 16 if self.messages is None else max(max_model_len - len(prompt.tokens), 1)
+        return Sampling(
+            max_tokens=self.max_tokens or default,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=max(self.top_k, 0),
+            min_p=self.min_p,
+            stop=tuple(self.stop),
+        )

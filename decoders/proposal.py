@@ -1,0 +1,116 @@
+"""Best-of-N over another strategy's answers.
+
+    y_1 .. y_N ~ p(. | x), p the law of `proposal`;   r_i = r(x, y_i);   return y_i with i ~ select(r_1 .. r_N)
+
+With `rejection` over a calibrated, transformed reward for p, this is InfAlign's inference-aware policy [Balashankar et
+al. 2024] without its training: tilt by Phi(C)/beta, then best-of-N.
+"""
+
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
+
+from decoders.best_of_n import FlatBestOfN
+from decoders.cascade import Cascade
+from decoders.controlled import Controlled
+from decoders.core import Models, Prompt, Rng, Sampling
+from decoders.errors import InvalidRequest
+from decoders.events import KL, Cost, Result
+from decoders.guidance import Distance
+from decoders.particles import Particles
+from decoders.pool import Pool
+from decoders.rejection import Rejection
+from decoders.reward_guided import RewardGuided
+from decoders.sample import Sample
+from decoders.speculative_rejection import SpeculativeRejection
+
+Proposal = Annotated[
+    Sample | RewardGuided | FlatBestOfN | Controlled | Rejection | Particles | SpeculativeRejection | Cascade,
+    Field(discriminator="strategy"),
+]
+OUTER = ("return_candidates", "return_kl", "budget")  # said once, of the whole request
+_PLAIN = Sample()
+
+
+class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
+    """The best of N samples by reward, or of N answers of another strategy.
+
+    Law, with p_<(y) = P(r < r(y)) and p_<=(y) = P(r <= r(y)) under pi, for argmax and a fixed N
+    [Gui et al. 2024, BOND]:
+
+        P_N(y) = pi(y) p_<=(y)^(N-1) sum_{i=1..N} (p_<(y) / p_<=(y))^(i-1)
+
+    argmin is the same law of -r. softmax is self-normalised importance resampling, which only tends to
+    pi exp(r/beta) / Z as N grows; pessimistic is the law of Huang et al. 2025; vote returns the majority's answer, and
+    its law is that of the count. Poisson mixes P_N over N (its tail beyond 1e-12 is cut). With `stop_at` the law is
+    between P_batch and P_N, and no longer P_N: a reward already good enough ends the search. With `calibrated`, r is
+    replaced by Phi of its estimated quantile under pi, which makes several comparable; it never falls as r rises, but
+    rewards with no rollout between them tie. With `proposal`, pi is that strategy's law everywhere above but in a
+    quantile; its answers are independent, or for `rejection` independent given the rollouts they share.
+
+    A candidate whose reward is not finite is out. With n results, each further one is chosen by the same rule
+    from the candidates that are left.
+    """
+
+    proposal: Proposal | None = Field(None, description="The strategy whose answers it chooses among.")
+
+    def sequences(self, n: int) -> int:
+        if self.proposal is None:
+            return super().sequences(n)
+        return self.proposal.sequences(self._batch) + self.references
+
+    def most(self, sampling: Sampling) -> Cost:
+        if self.proposal is None:
+            return super().most(sampling)
+        return self.proposal.most(replace(sampling, n=self._limit)) + self.most_rollouts(sampling)
+
+    def check(self, models: Models, sampling: Sampling) -> None:
+        super().check(models, sampling)
+        if self.proposal is None:
+            return
+        if self.guides:
+            raise InvalidRequest("The proposal draws the candidates: name its guides there.", "decoding.guides")
+        for name in OUTER:
+            if getattr(self.proposal, name) != getattr(_PLAIN, name):
+                raise InvalidRequest(
+                    "Say this of the whole request, outside the proposal.", f"decoding.proposal.{name}"
+                )
+        try:
+            self.proposal.check(models, replace(sampling, n=self._batch))
+        except InvalidRequest as error:
+            raise _inside(error) from error
+
+    @property
+    def _draws_are_the_policys(self) -> bool:
+        return self.proposal is None
+
+    async def _draw(
+        self, pool: Pool, n: int, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng
+    ) -> list[Result]:
+        if self.proposal is None:
+            return await super()._draw(pool, n, prompt, models, sampling, rng)
+        strategy = self.proposal.model_copy(update={"return_kl": self.return_kl})
+        try:
+            results, cost = await strategy.propose(n, prompt, models, sampling, rng)
+        except InvalidRequest as error:
+            raise _inside(error) from error
+        pool.cost += cost
+        await pool.add(prompt, [r.candidate for r in results], [r.rewards for r in results], models)
+        return list(results)
+
+    def _kl(self, choice: KL, drawn: Result, distance: Distance | None, sampling: Sampling) -> KL | None:
+        """Through the proposal's law, by the chain rule: the choice's from it, and its own from the frozen policy."""
+        if self.proposal is None:
+            return super()._kl(choice, drawn, distance, sampling)
+        if drawn.kl is None or not drawn.kl.pointwise:
+            return None
+        return KL(choice.nats + drawn.kl.nats, f"{choice.estimator}+{drawn.kl.estimator}")
+
+
+def _inside(error: InvalidRequest) -> InvalidRequest:
+    """The same of the proposal's fields."""
+    field = error.field
+    if field is not None and field.startswith("decoding."):
+        field = "decoding.proposal." + field.removeprefix("decoding.")
+    return InvalidRequest(str(error), field)

@@ -1,0 +1,62 @@
+"""What all strategies share that choose by reward: which number they go by."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from decoders.base import Decoder
+from decoders.budget import times
+from decoders.core import Models, Prompt, Rng, Sampling
+from decoders.errors import InvalidRequest
+from decoders.events import Cost
+from decoders.judge import Judge
+from decoders.rollouts import ROLLOUTS, rollouts, size
+from decoders.transforms import Identity, Transform
+
+Count = Annotated[int, Field(ge=1, le=1024)]
+
+
+class Search(Decoder, frozen=True, extra="forbid"):
+    """A strategy that looks at rewards while it decodes."""
+
+    calibrated: bool = Field(
+        False,
+        description="Go by each reward's quantile among samples of the frozen policy for the same prompt.",
+    )
+    transform: Transform = Field(default_factory=Identity, description="Of each calibrated reward, before weighing.")
+    rollouts: Count | None = Field(
+        None,
+        description="Policy samples behind a calibrated reward; by default as many as the server's store is for, "
+        "or 100.",
+    )
+    on_demand: bool = Field(True, description="Draw rollouts that are not stored; otherwise refuse the request.")
+
+    def check(self, models: Models, sampling: Sampling) -> None:
+        super().check(models, sampling)
+        self.weights(models)
+        if not self.calibrated and not isinstance(self.transform, Identity):
+            raise InvalidRequest("A transform is of a calibrated reward: set calibrated.", "decoding.transform")
+
+    def weights(self, models: Models) -> dict[str, float]:
+        """The rewards it goes by. Raises `InvalidRequest` for one that is not loaded."""
+        return models.weights(self.reward)
+
+    async def judge(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Judge:
+        """The number to go by, with its rollouts where it needs any. Raises `InvalidRequest`, and as `Pool.draw`."""
+        weights = self.weights(models)
+        if not self.calibrated:
+            return Judge(weights)
+        count = size(self.rollouts, models)
+        reference = await rollouts(prompt, count, models, list(weights), sampling, rng, on_demand=self.on_demand)
+        return Judge(weights, self.transform, reference)
+
+    def most_rollouts(self, sampling: Sampling) -> Cost:
+        """What its rollouts may take."""
+        return times(sampling, self.references)
+
+    @property
+    def references(self) -> int:
+        """How many rollouts it may have to draw."""
+        if not self.calibrated:
+            return 0
+        return ROLLOUTS if self.rollouts is None else self.rollouts

@@ -1,0 +1,142 @@
+"""The calibration store: rewards of policy samples, kept in SQLite from one request to the next.
+
+A row belongs to a prompt's tokens, a way of sampling, a policy and a reward, the last two as the settings describe
+them. It is a cache: what it cannot read it does not have, and what it cannot write is only not kept. Processes may
+share a file: each row is written in one transaction, which a kill leaves either whole or undone.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import sqlite3
+import time
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
+
+from decoders.core import Prompt, Sampling
+from server.settings import CalibrationSettings, GuideReward, Section, Settings, SettingsError
+
+log = logging.getLogger("decant")
+T = TypeVar("T")
+WAIT = 10.0  # seconds that a writer waits for another
+OUTPUTS = ("chat_template", "dtype", "hf_overrides", "pooler_config", "quantization", "revision", "tokenizer")
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS rollouts (
+    key BLOB PRIMARY KEY, rewards BLOB NOT NULL, count INTEGER NOT NULL, used INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS rollouts_by_use ON rollouts (used);
+PRAGMA user_version = 1;
+"""
+
+
+class CalibrationStore:
+    """`decoders.core.Calibration` in a file. All its work is done in one thread of its own."""
+
+    def __init__(
+        self, path: Path, policy: str, rewards: Mapping[str, str], rollouts: int = 100, max_entries: int = 100_000
+    ) -> None:
+        """`policy` and `rewards` say what these are: others of the same name have rows of their own.
+
+        Raises `SettingsError`.
+        """
+        self.rollouts = rollouts
+        self._policy = policy
+        self._rewards = rewards
+        self._max_entries = max_entries
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="calibration")
+        try:
+            self._database = self._thread.submit(_open, path).result()
+        except (sqlite3.Error, OSError) as error:
+            self._thread.shutdown()
+            raise SettingsError(f"calibration.store: cannot use {path}: {error}") from error
+
+    async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float]:
+        key = self._key(prompt, sampling, reward)
+        return await self._do(lambda: self._read(key), "read", default=())
+
+    async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float]) -> None:
+        key = self._key(prompt, sampling, reward)
+        await self._do(lambda: self._write(key, rewards), "written", default=None)
+
+    async def aclose(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
+        self._thread.shutdown()
+
+    def _key(self, prompt: Prompt, sampling: Sampling, reward: str) -> bytes:
+        parts = {
+            "policy": self._policy,
+            "reward": self._rewards.get(reward, reward),
+            "tokens": prompt.tokens,
+            "messages": prompt.messages,  # a reward may read these with a template of its own
+            "sampling": asdict(sampling),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+
+    async def _do(self, work: Callable[[], T], what: str, default: T) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            log.warning("the calibration store could not be %s: %s", what, error)
+            return default
+
+    def _read(self, key: bytes) -> Sequence[float]:
+        row = self._database.execute("SELECT rewards FROM rollouts WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return ()
+        with suppress(sqlite3.OperationalError):  # another process writes, for long: the row is read all the same
+            self._database.execute("UPDATE rollouts SET used = ? WHERE key = ?", (time.time_ns(), key))
+        return array("d", row[0])
+
+    def _write(self, key: bytes, rewards: Sequence[float]) -> None:
+        """Put the rewards in the place of fewer, and let the least recently used go."""
+        row = (key, array("d", rewards).tobytes(), len(rewards), time.time_ns())
+        with self._database:  # one transaction
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute(
+                "INSERT INTO rollouts VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
+                "SET rewards = excluded.rewards, count = excluded.count, used = excluded.used "
+                "WHERE excluded.count > rollouts.count",
+                row,
+            )
+            [count] = self._database.execute("SELECT count(*) FROM rollouts").fetchone()
+            self._database.execute(
+                "DELETE FROM rollouts WHERE key IN (SELECT key FROM rollouts ORDER BY used LIMIT ?)",
+                (max(0, count - self._max_entries),),
+            )
+
+
+def open_store(settings: Settings) -> CalibrationStore | None:
+    """The store of the settings, if they name one. Raises `SettingsError`."""
+    own: CalibrationSettings = settings.calibration
+    if own.store is None:
+        return None
+    guides = settings.guides
+    policy = _identity(settings.policy)
+    rewards = {
+        name: _identity(spec) + (_identity(guides[spec.guide]) + policy if isinstance(spec, GuideReward) else "")
+        for name, spec in settings.rewards.items()
+    }
+    return CalibrationStore(own.store, policy, rewards, own.rollouts, own.max_entries)
+
+
+def _identity(spec: Section) -> str:
+    """What of the settings decides a model's outputs: not how fast they come, nor under which name."""
+    fields = spec.model_dump(mode="json", exclude={"name", "timeout_s", "max_batch", "retries", "api_key_env"})
+    if "engine" in fields:
+        fields["engine"] = {name: value for name, value in fields["engine"].items() if name in OUTPUTS}
+    return json.dumps(fields, sort_keys=True)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last rows, and breaks none
+    database.executescript(SCHEMA)
+    return database
