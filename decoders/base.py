@@ -1,15 +1,14 @@
 """The fields that strategies share, and what each must offer the server."""
 
 from abc import abstractmethod
-from contextlib import aclosing
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, Field
 
 from decoders.budget import Budget
 from decoders.core import Models, Prompt, Rng, Sampling
-from decoders.events import Cost, Done, Result, Run
+from decoders.events import Cost, Run
 
 Weight = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 RewardNames = Annotated[
@@ -24,6 +23,9 @@ GuideWeights = Annotated[
 
 class Decoder(BaseModel, frozen=True, extra="forbid"):
     """One request-time strategy: a frozen value, parsed from the request, that knows how to decode."""
+
+    independent: ClassVar[bool] = True
+    """Whether the n results of a run are n draws of one law, each for itself; else they come from one pool."""
 
     reward: RewardNames = None
     guides: GuideWeights = Field(default_factory=dict)
@@ -55,13 +57,3 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
     def guided(self, models: Models, sampling: Sampling) -> Sampling:
         """`sampling` of the policy as this request guides it."""
         return replace(sampling, guides=models.guidance(self.guides))
-
-    async def propose(
-        self, n: int, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng
-    ) -> tuple[tuple[Result, ...], Cost]:
-        """`n` answers of this strategy's law, each for itself: what another strategy chooses among."""
-        async with aclosing(self.decode(prompt, models, replace(sampling, n=n, stream=False), rng)) as events:
-            async for event in events:
-                if isinstance(event, Done):
-                    return event.results, event.cost
-        raise AssertionError("a run ends with Done")

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,7 +24,7 @@ from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
 from decoders.events import Vote as VoteResult
 from decoders.guidance import Distance, distances, with_logprobs
 from decoders.judge import Judge
-from decoders.pool import Pool, both, mean_rewards, together
+from decoders.pool import Pool, both, mean_rewards
 from decoders.search import Search
 from decoders.select import Argmax, Argmin, Pessimistic, Softmax
 from decoders.vote import Vote
@@ -35,6 +35,8 @@ Select = Annotated[Argmax | Argmin | Softmax | Pessimistic | Vote, Field(discrim
 
 class FlatBestOfN(Search, frozen=True, extra="forbid"):
     """Best-of-N over draws from the policy, guided or not; its law is that of `decoders.proposal.BestOfN`."""
+
+    independent: ClassVar[bool] = False
 
     strategy: Literal["best_of_n"] = "best_of_n"
     n: int = Field(8, ge=1, le=256, description="Candidates; the mean of their number with `poisson`.")
@@ -140,16 +142,6 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
         if self._among_themselves:
             return Judge(self.weights(models), self.transform)
         return await super().judge(prompt, models, sampling, rng)
-
-    async def propose(
-        self, n: int, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng
-    ) -> tuple[tuple[Result, ...], Cost]:
-        """Each from candidates of its own: the n best of the same ones would not be independent."""
-        started = time.perf_counter()
-        one = super().propose
-        runs = await together(one(1, prompt, models, sampling, rng.fork()) for _ in range(n))
-        cost = Cost.at_once([spent for _, spent in runs], time.perf_counter() - started)
-        return tuple(result for results, _ in runs for result in results), cost
 
     @property
     def _among_themselves(self) -> bool:

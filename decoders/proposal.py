@@ -6,20 +6,23 @@ With `rejection` over a calibrated, transformed reward for p, this is InfAlign's
 al. 2024] without its training: tilt by Phi(C)/beta, then best-of-N.
 """
 
+import time
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
+from decoders.base import Decoder
 from decoders.best_of_n import FlatBestOfN
 from decoders.cascade import Cascade
 from decoders.controlled import Controlled
 from decoders.core import Models, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
-from decoders.events import KL, Cost, Result
+from decoders.events import KL, Cost, Done, Result, Run
 from decoders.guidance import Distance
 from decoders.particles import Particles
-from decoders.pool import Pool
+from decoders.pool import Pool, together
 from decoders.rejection import Rejection
 from decoders.reward_guided import RewardGuided
 from decoders.sample import Sample
@@ -58,12 +61,17 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
     def sequences(self, n: int) -> int:
         if self.proposal is None:
             return super().sequences(n)
-        return self.proposal.sequences(self._batch) + self.references
+        runs, each = _runs(self.proposal, self._batch)
+        return runs * self.proposal.sequences(each) + self.references
 
     def most(self, sampling: Sampling) -> Cost:
         if self.proposal is None:
             return super().most(sampling)
-        return self.proposal.most(replace(sampling, n=self._limit)) + self.most_rollouts(sampling)
+        most = self.most_rollouts(sampling)
+        for begin in range(0, self._limit, self._batch):
+            runs, each = _runs(self.proposal, min(self._batch, self._limit - begin))
+            most = sum([self.proposal.most(replace(sampling, n=each))] * runs, most)
+        return most
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
@@ -92,12 +100,12 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
             return await super()._draw(pool, n, prompt, models, sampling, rng)
         strategy = self.proposal.model_copy(update={"return_kl": self.return_kl})
         try:
-            results, cost = await strategy.propose(n, prompt, models, sampling, rng)
+            results, cost = await _propose(strategy, n, prompt, models, sampling, rng)
         except InvalidRequest as error:
             raise _inside(error) from error
         pool.cost += cost
         await pool.add(prompt, [r.candidate for r in results], [r.rewards for r in results], models)
-        return list(results)
+        return results
 
     def _kl(self, choice: KL, drawn: Result, distance: Distance | None, sampling: Sampling) -> KL | None:
         """Through the proposal's law, by the chain rule: the choice's from it, and its own from the frozen policy."""
@@ -106,6 +114,34 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
         if drawn.kl is None or not drawn.kl.pointwise:
             return None
         return KL(choice.nats + drawn.kl.nats, f"{choice.estimator}+{drawn.kl.estimator}")
+
+
+def _runs(strategy: Decoder, n: int) -> tuple[int, int]:
+    """How many runs, of how many results each, give `n` independent answers."""
+    return (1, n) if strategy.independent else (n, 1)
+
+
+async def _propose(
+    strategy: Decoder, n: int, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng
+) -> tuple[list[Result], Cost]:
+    """`n` answers of the strategy's law, each for itself."""
+    started = time.perf_counter()
+    runs, each = _runs(strategy, n)
+    asked = replace(sampling, n=each, stream=False)
+    done = await together(_done(strategy.decode(prompt, models, asked, rng.fork())) for _ in range(runs))
+    results = [result for one in done for result in one.results]
+    if runs == 1:
+        return results, done[0].cost
+    return results, Cost.at_once([one.cost for one in done], time.perf_counter() - started)
+
+
+async def _done(run: Run) -> Done:
+    """The end of a run."""
+    async with aclosing(run) as events:
+        async for event in events:
+            if isinstance(event, Done):
+                return event
+    raise AssertionError("a run ends with Done")
 
 
 def _inside(error: InvalidRequest) -> InvalidRequest:

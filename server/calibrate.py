@@ -9,13 +9,14 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from decoders.core import Models, Prompt, Sampling
-from decoders.errors import DecantError
+from decoders.errors import DecantError, InvalidRequest
 from decoders.rng import SeededRng
 from decoders.rollouts import frozen_policy, rollouts
 from server.engines.build import Loaded
 from server.errors import invalid
 from server.schemas.chat import ChatBody
 from server.schemas.completions import CompletionsBody
+from server.service import Service
 
 Tick = Callable[[], None]
 Bodies = Sequence[tuple[int, ChatBody | CompletionsBody]]
@@ -37,7 +38,7 @@ def read(path: Path) -> list[tuple[int, ChatBody | CompletionsBody]]:
     """Request bodies, one a line as it would be POSTed, with their line numbers. Raises `PromptsError`."""
     bodies: list[tuple[int, ChatBody | CompletionsBody]] = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # no other break: JSON may hold them
     except (OSError, UnicodeDecodeError) as error:
         raise PromptsError(f"{path}: {error}") from error
     for number, line in enumerate(lines, 1):
@@ -59,24 +60,30 @@ def read(path: Path) -> list[tuple[int, ChatBody | CompletionsBody]]:
 
 async def prompts(loaded: Loaded, bodies: Bodies) -> list[tuple[int, Prompt, Sampling]]:
     """Each prompt of each body, with how a request like it samples, and its line. Raises `PromptsError`."""
-    text = loaded.text
+    text, service = loaded.text, Service(loaded)
     found: list[tuple[int, Prompt, Sampling]] = []
     for number, body in bodies:
         try:
             if isinstance(body, ChatBody):
                 own = [await text.chat([m.plain() for m in body.messages])]
             else:
-                own = [
-                    await text.encode(p) if isinstance(p, str) else Prompt(tuple(p), text.decode(p))
-                    for p in body.prompts
-                ]
+                own = [await text.encode(p) if isinstance(p, str) else _given(loaded, p) for p in body.prompts]
             for prompt in own:
                 sampling = frozen_policy(body.sampling(prompt, text.max_model_len))
+                service.check_length(prompt, sampling, "prompt", body.length_field)
                 text.check(sampling)
                 found.append((number, prompt, sampling))
         except DecantError as error:
             raise PromptsError(f"line {number}: {error}") from error
     return found
+
+
+def _given(loaded: Loaded, tokens: Sequence[int]) -> Prompt:
+    """A prompt of token ids. Raises `InvalidRequest`."""
+    wrong = [t for t in tokens if t >= loaded.text.vocab_size]
+    if wrong:
+        raise InvalidRequest(f"Token ids {wrong[:5]} are outside the vocabulary.", "prompt")
+    return Prompt(tuple(tokens), loaded.text.decode(tokens))
 
 
 async def calibrate(

@@ -25,7 +25,11 @@ from server.settings import CalibrationSettings, GuideReward, Section, Settings,
 log = logging.getLogger("decant")
 T = TypeVar("T")
 WAIT = 10.0  # seconds that a writer waits for another
-OUTPUTS = ("chat_template", "dtype", "hf_overrides", "pooler_config", "quantization", "revision", "tokenizer")
+OUTPUTS = (  # engine arguments that decide what comes out
+    "chat_template", "code_revision", "convert", "disable_sliding_window", "dtype", "hf_config_path", "hf_overrides",
+    "kv_cache_dtype", "load_format", "model_weights", "pooler_config", "quantization", "quantization_config",
+    "revision", "tokenizer", "tokenizer_mode", "tokenizer_revision",
+)  # fmt: skip
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rollouts (
     key BLOB PRIMARY KEY, rewards BLOB NOT NULL, count INTEGER NOT NULL, used INTEGER NOT NULL

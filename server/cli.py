@@ -156,6 +156,8 @@ async def _calibrate(
         await build.warm(loaded)
         models = loaded.models
         rewards = list(models.weights(dict.fromkeys(names or models.rewards, 1.0), "reward"))
+        if not rewards:
+            raise SettingsError("there is no reward to calibrate: name some under rewards")
         count = rollouts or settings.calibration.rollouts
         work = await prompts(loaded, bodies)
         width = max(1, settings.server.max_sequences // count)
