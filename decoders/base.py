@@ -43,11 +43,11 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
         """
 
     @abstractmethod
-    def sequences(self, n: int) -> int:
+    def sequences(self, n: int, models: Models) -> int:
         """How many sequences it keeps in the engine at once for a request of `n` results."""
 
     @abstractmethod
-    def most(self, sampling: Sampling) -> Cost:
+    def most(self, sampling: Sampling, models: Models) -> Cost:
         """The most that it may draw for one prompt: candidates and generated tokens."""
 
     def check(self, models: Models, sampling: Sampling) -> None:  # noqa: ARG002

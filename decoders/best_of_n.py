@@ -54,11 +54,11 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
         None, description="Stop drawing once the best reward, or quantile if calibrated, is at least this."
     )
 
-    def sequences(self, n: int) -> int:  # noqa: ARG002
-        return self._batch + self.references
+    def sequences(self, n: int, models: Models) -> int:  # noqa: ARG002
+        return self._batch + self.references(models)
 
-    def most(self, sampling: Sampling) -> Cost:
-        return times(sampling, self._limit) + self.most_rollouts(sampling)
+    def most(self, sampling: Sampling, models: Models) -> Cost:
+        return times(sampling, self._limit) + self.most_rollouts(sampling, models)
 
     def weights(self, models: Models) -> dict[str, float]:
         if isinstance(self.select, Vote) and self.select.beta is None and self.reward is None and not models.rewards:

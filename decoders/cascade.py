@@ -67,15 +67,15 @@ class Cascade(Search, frozen=True, extra="forbid"):
     segment_tokens: int = Field(64, ge=1, description="Tokens of a segment, at most.")
     segment_least: int = Field(4, ge=1, description="Tokens of a segment, at least.")
 
-    def sequences(self, n: int) -> int:
-        return max(n * min(self.batch, self.max_tries), self.references)
+    def sequences(self, n: int, models: Models) -> int:
+        return max(n * min(self.batch, self.max_tries), self.references(models))
 
-    def most(self, sampling: Sampling) -> Cost:
+    def most(self, sampling: Sampling, models: Models) -> Cost:
         """Every segment as short as it can be and tried as often; a try may draw a token that it throws away."""
         segments = -(-sampling.max_tokens // min(self.segment_least, self.segment_tokens))
         tries = sampling.n * segments * self.max_tries
         tokens = sampling.n * sampling.max_tokens * self.max_tries + tries
-        return Cost(tries, tokens) + self.most_rollouts(sampling)
+        return Cost(tries, tokens) + self.most_rollouts(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)

@@ -61,13 +61,13 @@ class Controlled(Search, frozen=True, extra="forbid"):
     beams: int = Field(1, ge=1, le=64, description="B: unfinished answers that are kept.")
     select: Annotated[Argmax | Softmax, Field(discriminator="by")] = Field(default_factory=Argmax)
 
-    def sequences(self, n: int) -> int:
-        return max(n * self.beams * self.candidates, self.references)
+    def sequences(self, n: int, models: Models) -> int:
+        return max(n * self.beams * self.candidates, self.references(models))
 
-    def most(self, sampling: Sampling) -> Cost:
+    def most(self, sampling: Sampling, models: Models) -> Cost:
         steps = sampling.max_tokens if self.block_stop else rounds(sampling, self.block_tokens)
         width = sampling.n * self.beams * self.candidates
-        return Cost(width * steps, width * sampling.max_tokens) + self.most_rollouts(sampling)
+        return Cost(width * steps, width * sampling.max_tokens) + self.most_rollouts(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)

@@ -60,13 +60,13 @@ class Particles(Search, frozen=True, extra="forbid"):
     beta: Beta = 1.0
     ess_threshold: float = Field(0.5, ge=0, le=1, description="Resample below this share of P; 0 never does.")
 
-    def sequences(self, n: int) -> int:
-        return max(n * self.particles, self.references)
+    def sequences(self, n: int, models: Models) -> int:
+        return max(n * self.particles, self.references(models))
 
-    def most(self, sampling: Sampling) -> Cost:
+    def most(self, sampling: Sampling, models: Models) -> Cost:
         width = sampling.n * self.particles
         blocks = Cost(width * rounds(sampling, self.block_tokens), width * sampling.max_tokens)
-        return blocks + self.most_rollouts(sampling)
+        return blocks + self.most_rollouts(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)

@@ -58,19 +58,19 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
 
     proposal: Proposal | None = Field(None, description="The strategy whose answers it chooses among.")
 
-    def sequences(self, n: int) -> int:
+    def sequences(self, n: int, models: Models) -> int:
         if self.proposal is None:
-            return super().sequences(n)
+            return super().sequences(n, models)
         runs, each = _runs(self.proposal, self._batch)
-        return runs * self.proposal.sequences(each) + self.references
+        return runs * self.proposal.sequences(each, models) + self.references(models)
 
-    def most(self, sampling: Sampling) -> Cost:
+    def most(self, sampling: Sampling, models: Models) -> Cost:
         if self.proposal is None:
-            return super().most(sampling)
-        most = self.most_rollouts(sampling)
+            return super().most(sampling, models)
+        most = self.most_rollouts(sampling, models)
         for begin in range(0, self._limit, self._batch):
             runs, each = _runs(self.proposal, min(self._batch, self._limit - begin))
-            most = sum([self.proposal.most(replace(sampling, n=each))] * runs, most)
+            most = sum([self.proposal.most(replace(sampling, n=each), models)] * runs, most)
         return most
 
     def check(self, models: Models, sampling: Sampling) -> None:
@@ -85,7 +85,8 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
                     "Say this of the whole request, outside the proposal.", f"decoding.proposal.{name}"
                 )
         try:
-            self.proposal.check(models, replace(sampling, n=self._batch))
+            _, each = _runs(self.proposal, self._batch)
+            self.proposal.check(models, replace(sampling, n=each))
         except InvalidRequest as error:
             raise _inside(error) from error
 
@@ -145,8 +146,8 @@ async def _done(run: Run) -> Done:
 
 
 def _inside(error: InvalidRequest) -> InvalidRequest:
-    """The same of the proposal's fields."""
-    field = error.field
-    if field is not None and field.startswith("decoding."):
-        field = "decoding.proposal." + field.removeprefix("decoding.")
+    """The same of the proposal's fields; the number of its results is the outer number of candidates."""
+    field = "decoding.n" if error.field == "n" else error.field
+    if error.field is not None and error.field.startswith("decoding."):
+        field = "decoding.proposal." + error.field.removeprefix("decoding.")
     return InvalidRequest(str(error), field)

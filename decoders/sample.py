@@ -18,10 +18,10 @@ from decoders.pool import together
 class Draw(Decoder, frozen=True, extra="forbid"):
     """One draw per result from the policy, guided or not."""
 
-    def sequences(self, n: int) -> int:
+    def sequences(self, n: int, models: Models) -> int:  # noqa: ARG002
         return n
 
-    def most(self, sampling: Sampling) -> Cost:
+    def most(self, sampling: Sampling, models: Models) -> Cost:  # noqa: ARG002
         return times(sampling, sampling.n)
 
     def check(self, models: Models, sampling: Sampling) -> None:

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Sequence
 
+from decoders.budget import times
 from decoders.core import Candidate, Models, Prompt, RewardSpec, Rng, Sampling
 from decoders.events import Cost, Done, Result, Run
 from decoders.judge import Judge
 from decoders.pool import together
-from decoders.rollouts import ROLLOUTS, rollouts, size
+from decoders.rollouts import rollouts, size
 
 
 class Score:
@@ -35,8 +36,12 @@ class Score:
         self._count = count
         self._on_demand = on_demand
 
-    def sequences(self, n: int) -> int:  # noqa: ARG002
-        return max(len(self._completions), (self._count or ROLLOUTS) if self._calibrated else 0)
+    def sequences(self, n: int, models: Models) -> int:  # noqa: ARG002
+        return max(len(self._completions), size(self._count, models) if self._calibrated else 0)
+
+    def most(self, sampling: Sampling, models: Models) -> Cost:
+        """The most that it may draw: the rollouts, where it is allowed to."""
+        return times(sampling, size(self._count, models) if self._calibrated and self._on_demand else 0)
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         weights = models.weights(self._reward)

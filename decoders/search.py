@@ -10,7 +10,7 @@ from decoders.core import Models, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import Cost
 from decoders.judge import Judge
-from decoders.rollouts import ROLLOUTS, rollouts, size
+from decoders.rollouts import rollouts, size
 from decoders.transforms import Identity, Transform
 
 Count = Annotated[int, Field(ge=1, le=1024)]
@@ -50,13 +50,10 @@ class Search(Decoder, frozen=True, extra="forbid"):
         reference = await rollouts(prompt, count, models, list(weights), sampling, rng, on_demand=self.on_demand)
         return Judge(weights, self.transform, reference)
 
-    def most_rollouts(self, sampling: Sampling) -> Cost:
+    def most_rollouts(self, sampling: Sampling, models: Models) -> Cost:
         """What its rollouts may take."""
-        return times(sampling, self.references)
+        return times(sampling, self.references(models))
 
-    @property
-    def references(self) -> int:
+    def references(self, models: Models) -> int:
         """How many rollouts it may have to draw."""
-        if not self.calibrated:
-            return 0
-        return ROLLOUTS if self.rollouts is None else self.rollouts
+        return size(self.rollouts, models) if self.calibrated else 0

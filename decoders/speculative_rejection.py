@@ -70,17 +70,17 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
     ] = Field(default_factory=lambda: [16, 32, 64, 128], description="Lengths in tokens at which some are given up.")
     keep: float = Field(0.5, gt=0, le=1, description="The fraction of the unfinished that goes on, rounded up.")
 
-    def sequences(self, n: int) -> int:
-        return max(n * self.n, self.references)
+    def sequences(self, n: int, models: Models) -> int:
+        return max(n * self.n, self.references(models))
 
-    def most(self, sampling: Sampling) -> Cost:
+    def most(self, sampling: Sampling, models: Models) -> Cost:
         """Each stretch between checkpoints with as many as can be left."""
         ends = [*(c for c in self.checkpoints if c < sampling.max_tokens), sampling.max_tokens]
         tokens, left = 0, self.n
         for begin, end in pairwise([0, *ends]):
             tokens += left * (end - begin)
             left = self._kept(left)
-        return Cost(sampling.n * self.n, sampling.n * tokens) + self.most_rollouts(sampling)
+        return Cost(sampling.n * self.n, sampling.n * tokens) + self.most_rollouts(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
@@ -137,7 +137,7 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
         )
 
     def _kept(self, count: int) -> int:
-        return math.ceil(self.keep * count - 1e-9)
+        return min(count, max(1, math.ceil(self.keep * count - 1e-9)))
 
     def _give_up(self, race: _Race, rng: Rng) -> None:
         """Keep the best of the unfinished; one without a finite reward is the first to go."""

@@ -29,7 +29,7 @@ log = logging.getLogger("decant")
 class Runnable(Protocol):
     """What of a strategy is run."""
 
-    def sequences(self, n: int) -> int: ...
+    def sequences(self, n: int, models: Models) -> int: ...
 
     def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run: ...
 
@@ -43,9 +43,8 @@ class Job:
     prompts: Sequence[tuple[Prompt, Sampling]]
     seed: int | None
 
-    @property
-    def sequences(self) -> int:
-        return sum(self.strategy.sequences(sampling.n) for _, sampling in self.prompts)
+    def sequences(self, models: Models) -> int:
+        return sum(self.strategy.sequences(sampling.n, models) for _, sampling in self.prompts)
 
 
 class Answer(Response):
@@ -111,7 +110,7 @@ class Answer(Response):
             async with (
                 asyncio.timeout(seconds) as limit,
                 self._writer.writing(send),
-                service.admission.place(job.sequences),
+                service.admission.place(job.sequences(service.loaded.models)),
             ):
                 queued = time.perf_counter() - started
                 service.metrics.queued(job.name, queued)

@@ -43,6 +43,7 @@ class RequestTimeout(ServiceError):
 
 
 # The first class that an error is an instance of: status, type, code.
+TAGS = ("strategy", "by", "kind")  # the fields that say which member of a union an object is
 _STATUS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
     (InvalidRequest, 400, "invalid_request_error", None),
     (Unauthorized, 401, "authentication_error", "invalid_api_key"),
@@ -113,7 +114,12 @@ def _path(finding: ErrorDetails, body: object) -> tuple[str, ...]:
     """Where it is in the body, without the names of union members that pydantic puts between the fields."""
     path: list[str] = []
     here = body
+    entered = False  # an object of a union, whose member's name comes next, and may be that of a field too
     for i, part in enumerate(finding["loc"]):
+        if entered and isinstance(here, Mapping) and part in (here.get(tag) for tag in TAGS):
+            entered = False
+            continue
+        entered = isinstance(part, str) and isinstance(here, Mapping) and isinstance(here.get(part), Mapping)
         lacks = finding["type"] == "missing" and i == len(finding["loc"]) - 1
         if isinstance(here, Mapping) and (part in here or lacks):
             path.append(str(part))

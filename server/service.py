@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -12,7 +11,6 @@ from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from decoders.base import Decoder
 from decoders.budget import Budget
 from decoders.core import Prompt, Sampling
 from decoders.errors import DecantError, EngineDead, InvalidRequest
@@ -98,12 +96,10 @@ class Service:
                 length_field,
             )
 
-    def check_budget(self, strategy: Decoder, samplings: Sequence[Sampling]) -> None:
-        """Refuse what may draw more than the request or the server allows."""
-        most = sum((strategy.most(sampling) for sampling in samplings), Cost())
-        strategy.budget.check(most, "its own", "decoding.budget")
+    def check_budget(self, most: Cost, field: str) -> None:
+        """Refuse what may draw more than the server allows."""
         bound = Budget(candidates=self.settings.max_candidates, tokens=self.settings.max_generated_tokens)
-        bound.check(most, "this server's", "decoding")
+        bound.check(most, "this server's", field)
 
     def begin(self, answer: Stoppable) -> None:
         self._answering.add(answer)

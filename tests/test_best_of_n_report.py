@@ -203,9 +203,9 @@ def test_fields_out_of_range_are_refused(fields: dict[str, Any]) -> None:
 
 
 def test_sequences_in_the_engine() -> None:
-    assert BestOfN(n=6).sequences(1) == 6
-    assert BestOfN(n=6, batch=3).sequences(1) == 3
-    assert BestOfN(n=6, stop_at=1.0).sequences(1) == 4
-    assert BestOfN(n=2, stop_at=1.0).sequences(1) == 2
-    assert BestOfN(n=6, calibrated=True, rollouts=10).sequences(1) == 16
-    assert BestOfN(n=6, rollouts=10).sequences(1) == 6
+    assert BestOfN(n=6).sequences(1, MODELS) == 6
+    assert BestOfN(n=6, batch=3).sequences(1, MODELS) == 3
+    assert BestOfN(n=6, stop_at=1.0).sequences(1, MODELS) == 4
+    assert BestOfN(n=2, stop_at=1.0).sequences(1, MODELS) == 2
+    assert BestOfN(n=6, calibrated=True, rollouts=10).sequences(1, MODELS) == 16
+    assert BestOfN(n=6, rollouts=10).sequences(1, MODELS) == 6

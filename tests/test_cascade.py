@@ -142,7 +142,7 @@ def test_it_stays_within_what_it_may_draw() -> None:
     decoder = Cascade(
         entropy_threshold=0.0, accept_threshold=9.0, accept_from=9.0, max_tries=2, batch=2, segment_least=1, beta=0.1
     )  # fmt: skip
-    most = decoder.most(Sampling(max_tokens=3))
+    most = decoder.most(Sampling(max_tokens=3), MODELS)
     for _, end in asyncio.run(every_path(on(decoder, MODELS))):
         assert done(end).cost.candidates <= most.candidates
         assert done(end).cost.generated_tokens <= most.generated_tokens

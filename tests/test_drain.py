@@ -101,7 +101,7 @@ from server.engines import build
 from tests.fakes import HeldPolicy, world
 policy = HeldPolicy()
 loaded = world(policy)
-build.toy = lambda: loaded
+build.toy = lambda settings: loaded
 import threading, sys
 threading.Thread(target=lambda: (sys.stdin.readline(), policy.released.set()), daemon=True).start()
 from server.cli import main

@@ -71,6 +71,13 @@ COMPLETIONS = [
     ({"decoding": {**BEST, "select": {"beta": 1}}}, "decoding.select.by", "required"),
     ({"decoding": {**BEST, "select": {"by": "softmax", "beta": 0}}}, "decoding.select.beta", "greater than 0"),
     ({"decoding": {**BEST, "select": {"by": "argmax", "beta": 1}}}, "decoding.select.beta", "no such field"),
+    ({"decoding": {"strategy": "particles", "particles": 8, "zip": 1}}, "decoding.zip", "no such field"),
+    ({"decoding": {"strategy": "particles", "particles": 0}}, "decoding.particles", "greater than or equal to 1"),
+    (
+        {"decoding": {**BEST, "proposal": {"strategy": "particles", "particles": 8, "beta": 0}}},
+        "decoding.proposal.beta",
+        "greater than 0",
+    ),
     ({"decoding": {**BEST, "reward": "zip"}}, "decoding.reward", "not loaded. Loaded rewards: brevity, default"),
     ({"decoding": {"strategy": "sample", "reward": "zip"}}, "decoding.reward", "brevity, default"),
     ({"decoding": {**BEST, "reward": {"default": 1, "zip": 1}}}, "decoding.reward", "brevity, default"),
@@ -98,7 +105,7 @@ CHAT = [
 ]
 
 REWARDS = [
-    ({"completions": None}, "completions", "valid list"),
+    ({"completions": None}, "completions", "required"),
     ({"completions": []}, "completions", "at least 1 item"),
     ({"messages": [{"role": "user", "content": "a"}]}, "prompt", "either prompt or messages"),
     ({"prompt": None}, "prompt", "either prompt or messages"),

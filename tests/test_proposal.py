@@ -119,6 +119,11 @@ def test_inference_aware_best_of_n_given_its_rollouts() -> None:
     assert both > 0.5
 
 
+def test_a_best_of_n_proposal_draws_one_answer_at_a_time() -> None:
+    proposal = {"strategy": "best_of_n", "reward": "brevity", "n": 2, "poisson": True}
+    BestOfN.model_validate({"n": 8, "reward": "default", "proposal": proposal}).check(MODELS, Sampling())
+
+
 def test_divergences_add_by_the_chain_rule_where_the_proposals_is_known() -> None:
     """In mean over the law, the log-ratio of the guided policy and the order statistic's bound of the choice."""
     guides = {"kind": 1.0}
@@ -148,7 +153,7 @@ def test_a_reward_that_the_proposal_knows_is_not_asked_again() -> None:
 
 def test_what_it_may_draw_is_what_the_proposal_may() -> None:
     outer = BestOfN(n=2, reward="default", proposal=FlatBestOfN(n=2, reward="brevity"))
-    most = outer.most(Sampling(max_tokens=5))
+    most = outer.most(Sampling(max_tokens=5), MODELS)
     assert (most.candidates, most.generated_tokens) == (4, 20)
     for _, end in asyncio.run(every_path(on(outer, MODELS))):
         assert done(end).cost.candidates == 4
@@ -163,6 +168,7 @@ def test_what_it_may_draw_is_what_the_proposal_may() -> None:
         ("decoding.proposal.r_max", {"proposal": {"strategy": "rejection", "reward": "default"}}),
         ("decoding.proposal.guides", {"proposal": {"strategy": "reward_guided"}}),
         ("decoding.proposal.reward", {"proposal": {"strategy": "controlled", "reward": "none"}}),
+        ("decoding.n", {"proposal": {"strategy": "rejection", "reward": "default", "r_max": 1.0, "max_draws": 4}}),
         ("presence_penalty", {"proposal": {"strategy": "controlled", "reward": "default"}}),
     ],
 )

@@ -107,7 +107,7 @@ def test_it_draws_what_it_says_and_no_more() -> None:
         assert all(s.candidate.tokens[-1] == EOS for s in finished)
         mean = sum(len(s.candidate.tokens) for s in finished) / len(finished)
         assert last.results[0].tokens_saved == pytest.approx(sum(max(0.0, mean - 1) for _ in aborted))
-        assert last.cost.generated_tokens <= decoder.most(Sampling(max_tokens=3)).generated_tokens
+        assert last.cost.generated_tokens <= decoder.most(Sampling(max_tokens=3), MODELS).generated_tokens
         saw_one_aborted |= len(aborted) == 2
     assert saw_one_aborted
 
@@ -124,6 +124,12 @@ def test_a_partial_without_a_reward_is_the_first_to_go() -> None:
     models = Models(ToyPolicy(3, 2), {"default": giving(math.nan)})
     ends = asyncio.run(every_path(on(SpeculativeRejection(n=2, checkpoints=[1]), models)))
     assert all(isinstance(end, NoUsableReward) for _, end in ends)
+
+
+def test_one_is_kept_in_any_case() -> None:
+    want = by_definition(PI, 2, [1, 2], 0.5)
+    decoder = SpeculativeRejection(n=2, keep=1e-12, checkpoints=[1, 2])
+    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 @pytest.mark.parametrize("checkpoints", [[], [0], [2, 2], [3, 1]])

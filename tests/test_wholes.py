@@ -38,8 +38,21 @@ def test_a_block_that_fills_the_answer_ends_it() -> None:
 
 
 def test_a_token_that_stops_ends_it() -> None:
-    made = grow(block("abc"), block("d", "stop", 100))
-    assert (made.finish, made.stop, made.text) == ("stop", 100, "abcd")
+    for include, text in ((False, "abc"), (True, "abcd")):
+        made = grow(block("abc"), block("d", "stop", 100), sampling=Sampling(max_tokens=9, include_stop=include))
+        assert (made.finish, made.stop, made.text, len(made.tokens)) == ("stop", 100, text, 4)
+
+
+def test_bytes_that_never_become_a_character_are_no_text() -> None:
+    data = "né".encode()
+    assert grow(block(data[:2]), sampling=Sampling(max_tokens=2)).text == "n"
+
+
+def test_the_token_that_ends_a_character_has_its_text() -> None:
+    """The engine, which sees only the block, has none for it."""
+    data = "né".encode()
+    made = grow(block(data[:2]), block(data[2:] + b"x"))
+    assert [token.text for token in made.logprobs or ()] == ["", "", "é", ""]
 
 
 @pytest.mark.parametrize("include", [False, True])

@@ -39,6 +39,9 @@ def prepare(model: str, arguments: EngineArgs, *, stats: bool, **defaults: Any) 
     values: dict[str, Any] = {**defaults, **arguments}
     if isinstance(values.get("pooler_config"), dict):
         values["pooler_config"] = PoolerConfig(**values["pooler_config"])
+    if current_platform.is_cpu():
+        # A prefix is cached in whole blocks: vLLM's 128 tokens would leave most of a blockwise search out of the cache.
+        values.setdefault("block_size", 32)
     if current_platform.is_cpu() and values.get("runner") != "pooling":
         # A seeded request whose prompt is prefilled in chunks kills a CPU engine: the runner rewinds the random
         # generator of a row it discards, which CPU generators cannot do. Whole prefills never discard a row.

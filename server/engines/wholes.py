@@ -5,8 +5,9 @@ two blocks. So the text is decoded anew from all tokens, and stop strings are lo
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from decoders.core import Candidate, Finish, Sampling, TokenLogprob, Tokens
+from decoders.core import Alternative, Candidate, Finish, Sampling, TokenLogprob, Tokens
 
 PARTIAL = "�"  # what incomplete bytes decode to
 
@@ -17,19 +18,40 @@ def whole(begun: Candidate, block: Candidate, sampling: Sampling, text_of: Calla
     `block.stop` is a token id where the policy stopped by one; a stop string of `sampling` is found wherever it began.
     """
     tokens = begun.tokens + block.tokens
-    logprobs = None if block.logprobs is None else (*(begun.logprobs or ()), *block.logprobs)
-    text = text_of(tokens)
+    told = None if block.logprobs is None else _retold(begun.tokens, block.logprobs, text_of)
+    logprobs = None if told is None else (*(begun.logprobs or ()), *told)
+    by_token = block.finish == "stop" and not isinstance(block.stop, str)
+    # Bytes that make no character yet: the next block may complete them; at the end, they are no text.
+    text = text_of(tokens[:-1] if by_token and not sampling.include_stop else tokens).rstrip(PARTIAL)
     found = _first(text, sampling.stop, len(begun.text))
     if found is not None:
         at, stop = found
         count = _tokens_until(tokens, len(begun.tokens), at + len(stop), text_of)
         cut = text[: at + len(stop)] if sampling.include_stop else text[:at]
         return Candidate(tokens[:count], cut, "stop", stop, _cut(logprobs, count), trimmed=not sampling.include_stop)
-    by_token = block.finish == "stop" and not isinstance(block.stop, str)
     finish: Finish | None = "stop" if by_token else "length" if len(tokens) >= sampling.max_tokens else None
-    if finish is None:
-        text = text.rstrip(PARTIAL)  # the next block may complete it
     return Candidate(tokens, text, finish, block.stop if by_token else None, logprobs)
+
+
+def _retold(
+    before: Tokens, logprobs: Sequence[TokenLogprob], text_of: Callable[[Tokens], str]
+) -> tuple[TokenLogprob, ...]:
+    """The block's tokens with the texts they have after `before`: the first may end a character that began there."""
+    told = list(logprobs)
+    for i, token in enumerate(told):
+        begun = text_of(before)
+        if not begun.endswith(PARTIAL):
+            break
+        known = len(begun.rstrip(PARTIAL))
+
+        def text(of: Alternative, before: Tokens = before, known: int = known) -> str:
+            # The engine has no text for a byte that is no character alone; all others it has right.
+            return of.text or text_of((*before, of.token)).rstrip(PARTIAL)[known:]
+
+        top = tuple(replace(other, text=text(other)) for other in token.top)
+        told[i] = replace(token, text=text(token), top=top)
+        before = (*before, token.token)
+    return tuple(told)
 
 
 def _first(text: str, stops: Sequence[str], before: int) -> tuple[int, str] | None:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from decoders.core import Prompt, Sampling
 from decoders.errors import DecantError, InvalidRequest
+from decoders.events import Cost
 from server.answer import Answer, Job
 from server.schemas.chat import ChatBody
 from server.schemas.common import Body, body_schema
@@ -61,7 +62,9 @@ def _answer(
     service.loaded.text.check(samplings[0])
     strategy, name = body.decoding, body.decoding.strategy
     strategy.check(service.loaded.models, samplings[0])
-    service.check_budget(strategy, samplings)
+    most = sum((strategy.most(sampling, service.loaded.models) for sampling in samplings), Cost())
+    strategy.budget.check(most, "its own", "decoding.budget")
+    service.check_budget(most, "decoding")
     service.metrics.guided(service.loaded.models.guidance(strategy.guides))
     job = Job(strategy, name, list(zip(prompts, samplings, strict=True)), body.seed)
     reports = "decoding" in body.model_fields_set

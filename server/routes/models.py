@@ -57,6 +57,8 @@ def router(service: Service) -> APIRouter:
                     "max_sequences": service.settings.max_sequences,
                     "max_queue": service.settings.max_queue,
                     "max_prompts": service.settings.max_prompts,
+                    "max_candidates": service.settings.max_candidates,
+                    "max_generated_tokens": service.settings.max_generated_tokens,
                     "request_timeout_s": service.settings.request_timeout_s,
                     "max_model_len": service.loaded.text.max_model_len,
                 },

@@ -6,9 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Send
 
-from decoders.budget import Budget, times
 from decoders.errors import DecantError
-from decoders.rollouts import size
 from decoders.score import Score
 from server.answer import Answer, Job
 from server.schemas.common import body_schema
@@ -63,16 +61,12 @@ def router(service: Service) -> APIRouter:
             if body.calibrated:
                 service.check_length(prompt, sampling, "prompt" if body.messages is None else "messages", "max_tokens")
                 text.check(sampling)
-            if body.calibrated and body.on_demand:
-                bound = Budget(
-                    candidates=service.settings.max_candidates, tokens=service.settings.max_generated_tokens
-                )
-                bound.check(times(sampling, size(body.rollouts, models)), "this server's", "rollouts")
+            score = Score(
+                completions, body.reward, calibrated=body.calibrated, count=body.rollouts, on_demand=body.on_demand
+            )
+            service.check_budget(score.most(sampling, models), "rollouts")
         except DecantError as error:
             return service.refuse(error)
-        score = Score(
-            completions, body.reward, calibrated=body.calibrated, count=body.rollouts, on_demand=body.on_demand
-        )
         return Answer(service, Job(score, "rewards", [(prompt, sampling)], body.seed), RewardsWriter(service.model))
 
     return routes

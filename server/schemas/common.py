@@ -26,6 +26,11 @@ REFUSED = frozenset(
 )  # fmt: skip
 
 
+def unsent(data: Any) -> Any:
+    """A body without its nulls: a null field is one that was not sent."""
+    return {k: v for k, v in data.items() if v is not None} if isinstance(data, Mapping) else data
+
+
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -93,12 +98,11 @@ class Body(Addressed, frozen=True, extra="forbid"):
     @model_validator(mode="before")
     @classmethod
     def _nulls_and_refusals(cls, data: Any) -> Any:
-        """A null field is one that was not sent; a field that is not supported is named."""
-        if not isinstance(data, Mapping):
-            return data
-        sent = {k: v for k, v in data.items() if v is not None}
-        for name in sorted(REFUSED & sent.keys()):
-            raise InvalidRequest(f"'{name}' is not supported.", name)
+        """A field that is not supported is named."""
+        sent = unsent(data)
+        if isinstance(sent, Mapping):
+            for name in sorted(REFUSED & sent.keys()):
+                raise InvalidRequest(f"'{name}' is not supported.", name)
         return sent
 
     @model_validator(mode="after")

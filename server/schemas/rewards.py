@@ -1,6 +1,6 @@
 """POST /v1/rewards: score completions without generating any."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -8,7 +8,7 @@ from decoders.base import RewardNames
 from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
 from server.schemas.chat import ChatMessage
-from server.schemas.common import INT64, Addressed, Seed, Stops
+from server.schemas.common import INT64, Addressed, Seed, Stops, unsent
 
 CALIBRATION = ("rollouts", "on_demand", "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "seed")
 
@@ -38,6 +38,11 @@ class RewardsBody(Addressed, frozen=True, extra="forbid"):
     min_p: float = Field(0.0, ge=0, le=1)
     stop: Stops = Field(default_factory=list)
     seed: Seed | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nulls(cls, data: Any) -> Any:
+        return unsent(data)
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "RewardsBody":

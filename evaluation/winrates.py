@@ -1,0 +1,53 @@
+"""What tilting by a calibrated reward does to win rates, for a reward without ties [InfAlign: Balashankar et al. 2024].
+
+With f(u) = exp(Phi(u)/beta)/Z the density of quantiles under the tilted policy, and F its distribution function:
+
+    best of N against the policy's own best of N:     1 - N int F^N u^(N-1) du
+    worst of N against the policy's own worst of N:   N int (1-F)^N (1-u)^(N-1) du
+"""
+
+import math
+from collections.abc import Callable
+
+from scipy.integrate import quad
+from scipy.optimize import brentq
+
+from decoders.transforms import Phi, tilt_kl
+
+Density = Callable[[float], float]
+
+
+def best_of_n_win_rate(phi: Phi, beta: float, n: int) -> float:
+    """P(best of n tilted answers beats the best of n of the policy)."""
+    cdf = _cdf(phi, beta)
+    return 1 - n * _integral(lambda u: cdf(u) ** n * u ** (n - 1))
+
+
+def worst_of_n_win_rate(phi: Phi, beta: float, n: int) -> float:
+    """P(worst of n tilted answers beats the worst of n of the policy)."""
+    cdf = _cdf(phi, beta)
+    return n * _integral(lambda u: (1 - cdf(u)) ** n * (1 - u) ** (n - 1))
+
+
+def beta_at(phi: Phi, nats: float) -> float:
+    """The beta at which the tilted policy is so far from the policy."""
+    low, high = math.log(1e-6), math.log(1e6)
+    return math.exp(brentq(lambda b: tilt_kl(phi, math.exp(b) * _spread(phi)) - nats, low, high)) * _spread(phi)
+
+
+def _spread(phi: Phi) -> float:
+    """The scale of what is tilted by."""
+    low, high = phi(1e-3), phi(1.0)
+    return high - low
+
+
+def _cdf(phi: Phi, beta: float) -> Density:
+    def density(u: float) -> float:
+        return math.exp((phi(u) - phi(1.0)) / beta)
+
+    z = _integral(density)
+    return lambda u: quad(density, 0, u, limit=200)[0] / z
+
+
+def _integral(f: Density) -> float:
+    return float(quad(f, 0, 1, limit=200)[0])
