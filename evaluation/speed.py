@@ -1,40 +1,41 @@
 """How fast Decant is beside what one would use instead: ratios, each within one run on one machine.
 
-    python -m evaluation.speed [plain] [tiny] [best_of_n] [guided]
+    python -m evaluation.speed [plain] [tiny] [best_of_n] [guided] [blocks] [particles] [early]
 
 plain, tiny   requests a second at concurrency 16 against `vllm serve` with the same engine arguments, on the demo
               policy and on a tiny random model, where the server itself is the load
 best_of_n     wall time of best-of-16 over HTTP against raw vLLM: generate(n=16), then one classify call
 guided        tokens/s of guided decoding against its limit, a guide in a logits processor and a Transformers loop,
               and of plain requests on the same engine against one without guides
+blocks        wall time of blockwise controlled decoding against raw vLLM that generates as many tokens and scores the
+              same unfinished answers; the share of resubmitted tokens that the prefix cache has
+particles     wall time of particles against as many plain samples
+early         wall time and tokens of speculative rejection against full best-of-N, at whatever reward each has
 
 Both sides are up at once and take turns, so that what else the machine does meets both alike; a ratio is the median
 over turns.
 """
 
-import json
-import random
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
+from evaluation.beside import GIB, ask, demo_settings, prompt, ratios, raw_vllm
 from evaluation.guided_speed import guided
 from evaluation.load import rate
 from evaluation.rows import Row, row
-from evaluation.servers import decant, process, vllm, wait
+from evaluation.search_speed import blocks, early, particles
+from evaluation.servers import decant, vllm
 from evaluation.tiny import make_policy
 from server.demo.defaults import cpu_arguments
 from server.demo.world import ensure
 
-GIB = 2**30
 CONCURRENCY = 16
 CHUNKS = {"enable_chunked_prefill": False}  # Decant's own choice on CPU, so the other side has it too
 console = Console()
@@ -64,72 +65,25 @@ def _against_vllm(
         def turn(url: str) -> float:
             return rate(url, _bodies(requests, tokens), CONCURRENCY)
 
-        return _ratios(lambda: turn(ours), lambda: turn(theirs), turns)
+        return ratios(lambda: turn(ours), lambda: turn(theirs), turns)
 
 
 def best_of_n(n: int = 16, tokens: int = 32) -> list[Row]:
     name = f"wall time, best of {n}"
     console.print(f"[bold]{name}[/]: starting raw vLLM and `decant serve`")
-    world = ensure()
-    engine = {"max_model_len": 1024, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
-    settings = {
-        "policy": {"model": str(world.policy), "name": "m", "engine": engine},
-        "rewards": {"default": {"kind": "classifier", "model": str(world.reward), "engine": engine}},
-    }
-    models = {"policy": str(world.policy), "reward": str(world.reward), "engine": {**engine, **CHUNKS}}
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "log")
-        command = [sys.executable, "-m", "evaluation.raw", json.dumps(models)]
-        with process(command, log, VLLM_LOGGING_LEVEL="ERROR") as raw, decant(settings) as url:
-            assert raw.stdin is not None
-            assert raw.stdout is not None
-            client = httpx.Client(base_url=url, timeout=600)
+    with raw_vllm() as raw, decant(demo_settings()) as url, httpx.Client(base_url=url, timeout=600) as client:
 
-            def hear() -> dict[str, Any]:
-                assert raw.stdout is not None
-                for line in raw.stdout:
-                    if line.startswith(">"):
-                        heard: dict[str, Any] = json.loads(line[1:])
-                        return heard
-                raise SystemExit(f"raw vLLM ended:\n{log.read_text()[-3000:]}")
+        def theirs() -> float:
+            return raw({"n": n, "max_tokens": tokens, "tokens": prompt()})
 
-            wait(raw, log, lambda: hear()["ready"])
+        def ours() -> float:
+            return ask(client, {"strategy": "best_of_n", "n": n}, prompt(), tokens)[0]
 
-            def theirs() -> float:
-                ask = {"n": n, "max_tokens": tokens, "tokens": _prompt()}
-                assert raw.stdin is not None
-                raw.stdin.write(json.dumps(ask) + "\n")
-                raw.stdin.flush()
-                return float(hear()["seconds"])
-
-            def ours() -> float:
-                body = {"prompt": _prompt(), "max_tokens": tokens, "ignore_eos": True}
-                started = time.perf_counter()
-                answer = client.post("/v1/completions", json={**body, "decoding": {"strategy": "best_of_n", "n": n}})
-                assert answer.status_code == 200, answer.text
-                return time.perf_counter() - started
-
-            return [row(name, _ratios(ours, theirs, turns=8), "at most 1.10")]
-
-
-def _ratios(ours: Callable[[], float], theirs: Callable[[], float], turns: int) -> list[float]:
-    """ours/theirs at each turn, the first of each thrown away."""
-    ours(), theirs()
-    ratios = []
-    for i in track(range(turns), "taking turns", console=console, transient=True):
-        first, second = (ours, theirs) if i % 2 else (theirs, ours)
-        a, b = first(), second()
-        ratios.append(a / b if first is ours else b / a)
-    return ratios
-
-
-def _prompt() -> list[int]:
-    """Twenty tokens that no cache has seen."""
-    return [random.randrange(100, 300) for _ in range(20)]
+        return [row(name, ratios(ours, theirs, turns=8), "at most 1.10")]
 
 
 def _bodies(requests: int, tokens: int) -> list[dict[str, Any]]:
-    return [{"model": "m", "prompt": _prompt(), "max_tokens": tokens, "ignore_eos": True} for _ in range(requests)]
+    return [{"model": "m", "prompt": prompt(), "max_tokens": tokens, "ignore_eos": True} for _ in range(requests)]
 
 
 MEASURES: dict[str, Callable[[], list[Row]]] = {
@@ -137,6 +91,9 @@ MEASURES: dict[str, Callable[[], list[Row]]] = {
     "tiny": tiny,
     "best_of_n": best_of_n,
     "guided": guided,
+    "blocks": blocks,
+    "particles": particles,
+    "early": early,
 }
 
 
