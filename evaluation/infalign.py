@@ -31,7 +31,7 @@ from decoders.transforms import Exponential, Identity, Transform, expected_draws
 from evaluation.replay import Exhausted, Kept, Pool, Replay, load
 from evaluation.winrates import best_of_n_win_rate, beta_at, worst_of_n_win_rate
 
-ROLLOUTS, RIVALS = 100, 100  # draws of a pool behind the quantiles, and to win against; the rest are candidates
+ROLLOUTS, RIVALS = 80, 80  # draws of a pool behind the quantiles, and to win against; the rest are candidates
 ROWS: list[tuple[str, Transform]] = [
     ("argmax", Identity()),
     ("argmax", Exponential(t=10.0)),

@@ -1,18 +1,21 @@
 """Draws from the demo's policy on held-out prompts, scored by its reward, to replay strategies on.
 
-python -m evaluation.pools FILE [--prompts 12] [--draws 600]
+python -m evaluation.pools FILE [--prompts 8] [--draws 440]
 """
 
 import argparse
 import asyncio
 import os
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from decoders.core import Candidate, Prompt, Sampling
+from decoders.core import Candidate, Prompt, Sampling, Tokens
+from decoders.pool import both
 from decoders.rng import SeededRng
 from evaluation.replay import Pool, save
 from server.demo.defaults import settings
@@ -22,11 +25,11 @@ from training.sentiment.prompts import HELD_OUT_CHAT, HELD_OUT_RAW
 
 TOKENS = 32
 BEGINNINGS = (8, 16)  # lengths in tokens at which an unfinished answer is scored besides
-BATCH = 100
+BATCH = 88
 
 
-async def pools(prompts: int, draws: int, console: Console) -> list[Pool]:
-    """So many prompts, raw ones and messages in turn, with so many draws each."""
+async def pools(prompts: int, draws: int, file: Path, console: Console) -> None:
+    """So many prompts, raw ones and messages, with so many draws each; a line of the file as soon as one is done."""
     own = {key: value for key, value in settings().items() if key not in ("guides", "calibration")}
     loaded = build.build(Settings.read(**own), lambda what: console.print(f"loading {what}"))
     try:
@@ -39,29 +42,40 @@ async def pools(prompts: int, draws: int, console: Console) -> list[Pool]:
         columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bar:
             task = bar.add_task("drawing and scoring", total=prompts * draws)
-            return [
-                await _pool(loaded, prompt, draws, seed, lambda n: bar.advance(task, n))
-                for seed, prompt in enumerate(texts[::step][:prompts])
-            ]
+            for seed, prompt in enumerate(texts[::step][:prompts]):
+                save(await _pool(loaded, prompt, draws, seed, lambda n: bar.advance(task, n)), file)
     finally:
         await loaded.aclose()
 
 
 async def _pool(loaded: build.Loaded, prompt: Prompt, draws: int, seed: int, tick: Callable[[int], None]) -> Pool:
-    models = loaded.models
-    sampling, rng = Sampling(max_tokens=TOKENS), SeededRng(seed)
+    """Batch by batch, each scored while the next is drawn."""
+    rng = SeededRng(seed)
     drawn: list[Candidate] = []
-    rewards: dict[tuple[int, ...], float] = {}
-    while len(drawn) < draws:
-        batch: list[Candidate] = []
-        async for _, candidate in models.policy.sample(prompt, min(BATCH, draws - len(drawn)), sampling, rng):
-            batch.append(candidate)
-        parts = [c for whole in batch for c in (whole, *_beginnings(loaded, prompt, whole))]
-        for part, reward in zip(parts, await models.rewards["default"].score(prompt, parts), strict=True):
-            rewards[part.tokens] = reward
-        drawn += batch
-        tick(len(batch))
+    rewards: dict[Tokens, float] = {}
+    scoring: list[Candidate] = []
+    while scoring or len(drawn) < draws:
+        batch, scores = await both(
+            _draw(loaded, prompt, min(BATCH, draws - len(drawn)), rng), _score(loaded, prompt, scoring)
+        )
+        rewards |= scores
+        tick(len(scoring))
+        drawn, scoring = drawn + batch, batch
     return Pool(prompt, [c.tokens for c in drawn], rewards)
+
+
+async def _draw(loaded: build.Loaded, prompt: Prompt, n: int, rng: SeededRng) -> list[Candidate]:
+    if n == 0:
+        return []
+    samples = loaded.models.policy.sample(prompt, n, Sampling(max_tokens=TOKENS), rng)
+    return [candidate async for _, candidate in samples]
+
+
+async def _score(loaded: build.Loaded, prompt: Prompt, batch: Sequence[Candidate]) -> dict[Tokens, float]:
+    """Of whole completions and of their beginnings."""
+    parts = [c for whole in batch for c in (whole, *_beginnings(loaded, prompt, whole))]
+    scores = await loaded.models.rewards["default"].score(prompt, parts) if parts else []
+    return {part.tokens: reward for part, reward in zip(parts, scores, strict=True)}
 
 
 def _beginnings(loaded: build.Loaded, prompt: Prompt, whole: Candidate) -> list[Candidate]:
@@ -74,11 +88,13 @@ def _beginnings(loaded: build.Loaded, prompt: Prompt, whole: Candidate) -> list[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--prompts", type=int, default=12)
-    parser.add_argument("--draws", type=int, default=600)
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--draws", type=int, default=440)
     asked = parser.parse_args()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    save(asyncio.run(pools(asked.prompts, asked.draws, Console())), asked.file)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in the ordinary way, so that the engines end too
+    asked.file.unlink(missing_ok=True)
+    asyncio.run(pools(asked.prompts, asked.draws, asked.file, Console()))
 
 
 if __name__ == "__main__":

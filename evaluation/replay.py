@@ -111,12 +111,12 @@ class Kept:
         raise NotImplementedError
 
 
-def save(pools: Sequence[Pool], file: Path) -> None:
-    with file.open("w") as out:
-        for pool in pools:
-            rewards = [[list(tokens), reward] for tokens, reward in pool.rewards.items()]
-            prompt = [list(pool.prompt.tokens), pool.prompt.text]
-            out.write(json.dumps({"prompt": prompt, "draws": [list(d) for d in pool.draws], "rewards": rewards}) + "\n")
+def save(pool: Pool, file: Path) -> None:
+    """One more line of the file."""
+    rewards = [[list(tokens), reward] for tokens, reward in pool.rewards.items()]
+    prompt = [list(pool.prompt.tokens), pool.prompt.text]
+    with file.open("a") as out:
+        out.write(json.dumps({"prompt": prompt, "draws": [list(d) for d in pool.draws], "rewards": rewards}) + "\n")
 
 
 def load(file: Path) -> list[Pool]:

@@ -61,6 +61,7 @@ def calibrate(
     """Draw and store the policy samples behind calibrated rewards, ahead of the requests that ask for them."""
     from server.calibrate import PromptsError, read
 
+    signal.signal(signal.SIGTERM, _leave)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
         bodies = read(prompts)

@@ -121,5 +121,6 @@ def test_replayed_best_of_n_over_the_tilt_wins_as_the_theory_says() -> None:
 
 def test_pools_are_saved_whole(tmp_path: Path) -> None:
     file = tmp_path / "pools.jsonl"
-    save([POOL], file)
-    assert load(file) == [POOL]
+    for _ in range(2):
+        save(POOL, file)
+    assert load(file) == [POOL, POOL]

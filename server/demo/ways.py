@@ -13,6 +13,7 @@ from server.demo.prompts import DemoPrompt
 MAX_TOKENS = 16  # about what a line of the table shows
 REWARD = {"default": 1, "tone": 0, "brevity": 0}  # the last two are only reported
 SOFTMAX = {"by": "softmax", "beta": 0.5}
+CALIBRATED = {"strategy": "rejection", "calibrated": True, "rollouts": 32, "batch": 4}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,16 @@ WAYS = (
     _guided("positive 0.5, brief 0.5", positive=0.5, brief=0.5),
     _guided("positive 0.25, brief 0.75", positive=0.25, brief=0.75),
     Way("best of 4, positive 1", {"strategy": "best_of_n", "n": 4, "guides": {"positive": 1.0}}, shown=True),
+    Way("best of 4 blocks of 4", {"strategy": "controlled", "candidates": 4, "block_tokens": 4}, shown=True),
+    Way("16, half given up at 4", {"strategy": "speculative_rejection", "n": 16, "checkpoints": [4]}),
+    Way("8 particles", {"strategy": "particles", "particles": 8, "block_tokens": 4, "beta": 0.5}),
+    Way("cascade", {"strategy": "cascade", "accept_threshold": 3.0, "batch": 4, "max_tries": 8}),
+    Way("rejection, calibrated", {**CALIBRATED, "beta": 0.25}),
+    Way(
+        "best of 4 over rejection",
+        {"strategy": "best_of_n", "n": 4, "proposal": {**CALIBRATED, "reward": "default", "beta": 0.5}},
+        shown=True,
+    ),
 )
 
 
@@ -65,7 +76,7 @@ def ask(client: httpx.Client, prompt: DemoPrompt, way: Way) -> Row:
         "seed": 7,
         "n": way.n,
         "temperature": way.temperature,
-        "decoding": {**way.decoding, "reward": REWARD, "return_kl": True},
+        "decoding": {"reward": REWARD, **way.decoding, "return_kl": True},
     }
     started = time.perf_counter()
     if prompt.chat:
