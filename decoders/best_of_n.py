@@ -55,7 +55,7 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
     )
 
     def sequences(self, n: int, models: Models) -> int:  # noqa: ARG002
-        return self._batch + self.references(models)
+        return self._batch + self.references_at_once(models)
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         return times(sampling, self._limit) + self.most_rollouts(sampling, models)

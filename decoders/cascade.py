@@ -68,7 +68,7 @@ class Cascade(Search, frozen=True, extra="forbid"):
     segment_least: int = Field(4, ge=1, description="Tokens of a segment, at least.")
 
     def sequences(self, n: int, models: Models) -> int:
-        return max(n * min(self.batch, self.max_tries), self.references(models))
+        return max(n * min(self.batch, self.max_tries), self.references_at_once(models))
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         """Every segment as short as it can be and tried as often; a try may draw a token that it throws away."""

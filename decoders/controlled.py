@@ -62,7 +62,7 @@ class Controlled(Search, frozen=True, extra="forbid"):
     select: Annotated[Argmax | Softmax, Field(discriminator="by")] = Field(default_factory=Argmax)
 
     def sequences(self, n: int, models: Models) -> int:
-        return max(n * self.beams * self.candidates, self.references(models))
+        return max(n * self.beams * self.candidates, self.references_at_once(models))
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         steps = sampling.max_tokens if self.block_stop else rounds(sampling, self.block_tokens)

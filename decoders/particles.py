@@ -61,7 +61,7 @@ class Particles(Search, frozen=True, extra="forbid"):
     ess_threshold: float = Field(0.5, ge=0, le=1, description="Resample below this share of P; 0 never does.")
 
     def sequences(self, n: int, models: Models) -> int:
-        return max(n * self.particles, self.references(models))
+        return max(n * self.particles, self.references_at_once(models))
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         width = sampling.n * self.particles

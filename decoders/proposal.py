@@ -62,7 +62,7 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
         if self.proposal is None:
             return super().sequences(n, models)
         runs, each = _runs(self.proposal, self._batch)
-        return runs * self.proposal.sequences(each, models) + self.references(models)
+        return runs * self.proposal.sequences(each, models) + self.references_at_once(models)
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         if self.proposal is None:

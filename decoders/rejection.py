@@ -45,7 +45,7 @@ class Rejection(Search, frozen=True, extra="forbid"):
     max_draws: int = Field(256, ge=1, le=4096, description="Candidates for all results together.")
 
     def sequences(self, n: int, models: Models) -> int:  # noqa: ARG002
-        return max(min(self.batch, self.max_draws), self.references(models))
+        return max(min(self.batch, self.max_draws), self.references_at_once(models))
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         return times(sampling, self.max_draws) + self.most_rollouts(sampling, models)

@@ -37,7 +37,9 @@ class Score:
         self._on_demand = on_demand
 
     def sequences(self, n: int, models: Models) -> int:  # noqa: ARG002
-        return max(len(self._completions), size(self._count, models) if self._calibrated else 0)
+        return max(
+            len(self._completions), size(self._count, models) if self._calibrated and models.calibration is None else 0
+        )
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         """The most that it may draw: the rollouts, where it is allowed to."""

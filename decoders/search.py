@@ -54,6 +54,10 @@ class Search(Decoder, frozen=True, extra="forbid"):
         """What its rollouts may take."""
         return times(sampling, self.references(models))
 
+    def references_at_once(self, models: Models) -> int:
+        """How many rollouts it draws beside its candidates; where there is a store, as a rule none."""
+        return 0 if models.calibration is not None else self.references(models)
+
     def references(self, models: Models) -> int:
         """How many rollouts it may have to draw."""
         return size(self.rollouts, models) if self.calibrated else 0

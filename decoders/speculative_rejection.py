@@ -71,7 +71,7 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
     keep: float = Field(0.5, gt=0, le=1, description="The fraction of the unfinished that goes on, rounded up.")
 
     def sequences(self, n: int, models: Models) -> int:
-        return max(n * self.n, self.references(models))
+        return max(n * self.n, self.references_at_once(models))
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         """Each stretch between checkpoints with as many as can be left."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from decoders.errors import InvalidRequest, UnknownReward
 from decoders.events import Result
 from decoders.select import Argmin, Pessimistic, Softmax
 from decoders.weights import best_of_n_kl, ranked_kl
+from evaluation.replay import Kept
 from server.engines.toy import EOS, ToyBrevity, ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import done, every_path, on
@@ -208,4 +210,5 @@ def test_sequences_in_the_engine() -> None:
     assert BestOfN(n=6, stop_at=1.0).sequences(1, MODELS) == 4
     assert BestOfN(n=2, stop_at=1.0).sequences(1, MODELS) == 2
     assert BestOfN(n=6, calibrated=True, rollouts=10).sequences(1, MODELS) == 16
+    assert BestOfN(n=6, calibrated=True, rollouts=10).sequences(1, replace(MODELS, calibration=Kept([]))) == 6
     assert BestOfN(n=6, rollouts=10).sequences(1, MODELS) == 6

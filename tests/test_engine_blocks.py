@@ -168,3 +168,20 @@ def test_a_segment_ends_where_transformers_is_in_doubt(tiny: Tiny) -> None:
     decoding = {**WAYS["cascade"], "entropy_threshold": threshold, "segment_least": 1}
     answer = tiny.post(prompt=prompt, **GREEDY, decoding=decoding)
     assert answer["decoding"]["results"][0]["rounds"] == want > 1
+
+
+@pytest.mark.parametrize("reward", ["default", "steps", "tagged", "foreign", "likely", "implied"])
+def test_every_kind_of_reward_judges_unfinished_answers(tiny: Tiny, plain: dict[str, Any], reward: str) -> None:
+    """The one that went on has the greatest of its last blocks' rewards, as the reward alone says it."""
+    body = {**plain, "temperature": 1, "prompt": TEXTS[0], "seed": 5, "max_tokens": 9}
+    decoding = {"strategy": "controlled", "candidates": 3, "block_tokens": 4, "beams": 3, "reward": reward}
+    answer = tiny.post(**body, decoding={**decoding, "return_candidates": True})
+    beams = answer["decoding"]["candidates"]
+    [result] = answer["decoding"]["results"]
+    assert result["rewards"][reward] == max(beam["rewards"][reward] for beam in beams)
+    assert len(beams) == 3
+    texts = [beam["text"] for beam in beams]
+    alone = tiny.post("/v1/rewards", prompt=TEXTS[0], completions=texts, reward=reward)["data"]
+    for text, beam, row in zip(texts, beams, alone, strict=True):
+        if len(tiny.ids(text)) == beam["tokens"]:  # read as it was written
+            assert beam["rewards"][reward] == pytest.approx(row["rewards"][reward], abs=1e-3)
