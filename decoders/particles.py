@@ -50,6 +50,8 @@ class Particles(Search, frozen=True, extra="forbid"):
     systematic, where the effective sample size (sum w)^2 / sum w^2 falls below `ess_threshold` P. With `calibrated`, r
     is Phi(C) for the C that the rollouts estimate, V its value for the unfinished answer's reward.
 
+    KL is that of the limit, r/beta - log Z with Z estimated, not that of the law of finite P.
+
     A finished particle without a finite reward has weight zero; an unfinished one keeps the weight it has. Several
     results are independent populations.
     """

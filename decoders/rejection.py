@@ -34,6 +34,8 @@ class Rejection(Search, frozen=True, extra="forbid"):
     true bound: a reward above it ends the request in an error. What breaks it is `max_draws`: a result that was not
     accepted by then is the softmax pick among the draws, and says `accepted: false`. A candidate without a finite
     reward is never accepted.
+
+    KL is that of an accepted answer, s/beta - log Z, with Z estimated from the draws; none for any other.
     """
 
     strategy: Literal["rejection"] = "rejection"
@@ -102,13 +104,14 @@ class Rejection(Search, frozen=True, extra="forbid"):
         )
         results = []
         for index, (i, d) in enumerate(zip(chosen, far, strict=True)):
-            tilt = KL(scored[i].total / self.beta - log_z, "tilt_log_ratio", pointwise=index < len(accepted))
+            tilt = KL(scored[i].total / self.beta - log_z, "tilt_log_ratio", pointwise=True)
+            known = tilt if not sampling.guides else None if d is None else d.beyond(tilt)
             results.append(
                 Result(
                     scored[i].candidate,
                     rewards=scored[i].rewards,
                     calibrated=scored[i].calibrated,
-                    kl=tilt if not sampling.guides else None if d is None else d.beyond(tilt),
+                    kl=known if index < len(accepted) else None,  # of the picks instead, nobody knows the law
                     policy_logprob=None if d is None else d.policy_logprob,
                     draws=len(scored),
                     accepted=index < len(accepted),

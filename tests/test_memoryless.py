@@ -171,7 +171,9 @@ def test_the_divergence_of_the_tilt_grows_with_length() -> None:
     decoder = Rejection(r_max=2.4, beta=BETA, batch=1, max_draws=1, return_kl=True)
     for _, end in asyncio.run(every_path(on(decoder, MODELS, TWO))):
         [result] = done(end).results
-        assert result.kl is not None
+        assert (result.kl is not None) == result.accepted
+        if result.kl is None:
+            continue
         assert result.log_z is not None
         assert result.kl.nats == pytest.approx(SUM[result.candidate.tokens] / BETA - result.log_z)
 
