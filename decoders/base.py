@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, Field
 
 from decoders.budget import Budget
-from decoders.core import Models, Prompt, Rng, Sampling
+from decoders.core import Prompt, Rng, Sampling
 from decoders.events import Cost, Run
+from decoders.models import Models
 
 Weight = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 RewardNames = Annotated[

@@ -18,12 +18,13 @@ from pydantic import Field
 
 from decoders.budget import times
 from decoders.calibration import leave_one_out
-from decoders.core import Models, Prompt, Rng, Sampling
+from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
 from decoders.events import Vote as VoteResult
 from decoders.guidance import Distance, distances, with_logprobs
 from decoders.judge import Judge
+from decoders.models import Models
 from decoders.pool import Pool, both, mean_rewards
 from decoders.search import Search
 from decoders.select import Argmax, Argmin, Pessimistic, Softmax

@@ -5,10 +5,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from decoders.core import Candidate, Cut, Models, Prompt, Rng, Sampling
+from decoders.core import Candidate, Cut, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import Cost, Scored
 from decoders.judge import Judge
+from decoders.models import Models
 from decoders.pool import together
 
 

@@ -13,11 +13,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from decoders.blocks import Blocks, Tail, check_blocks
-from decoders.core import EMPTY, Candidate, Cut, Models, Prompt, Rng, Sampling
+from decoders.core import EMPTY, Candidate, Cut, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import Cost, Done, Result, Run, Scored, Step
 from decoders.guidance import distances
 from decoders.judge import Judge
+from decoders.models import Models
 from decoders.pool import together
 from decoders.search import Search
 from decoders.select import Argmax, Beta

@@ -13,10 +13,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from decoders.blocks import Blocks, Tail, check_blocks, rounds
-from decoders.core import EMPTY, Candidate, Models, Prompt, Rng, Sampling
+from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
 from decoders.guidance import Distance, distances, with_logprobs
+from decoders.models import Models
 from decoders.search import Search
 from decoders.select import Argmax, Softmax
 from decoders.weights import best_of_n_kl, normalise, selection_kl

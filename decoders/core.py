@@ -1,4 +1,4 @@
-"""What a strategy may see: the frozen policy, the rewards, the randomness.
+"""What a strategy may see: the frozen policy, the randomness, and the values that pass between them.
 
 Everything here is a value or a protocol, so that a strategy runs unchanged on an exact toy, where its law is
 enumerated, and on vLLM, where it is served.
@@ -8,12 +8,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from decoders.errors import InvalidRequest, UnknownGuide, UnknownReward
-
 Tokens = tuple[int, ...]
 Finish = Literal["stop", "length"]
-RewardSpec = str | Mapping[str, float] | None
-GUIDE_WEIGHT = 100.0  # a guide's weight is at most this, either way
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,62 +209,3 @@ class Policy(Protocol):
 
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         """sum_t log p(y_t | prompt, y_<t) under `law`, in nats."""
-
-
-class Reward(Protocol):
-    """A frozen judge of completions: greater is better, in the judge's own units."""
-
-    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
-        """One reward per completion; not finite where the judge has none. Raises `RewardFailed`."""
-
-
-class Calibration(Protocol):
-    """A store of rewards of policy samples, by prompt, way of sampling and reward."""
-
-    @property
-    def rollouts(self) -> int:
-        """How many samples a prompt is to have where a request does not say."""
-
-    async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float]:
-        """All that is kept; nothing where nothing is."""
-
-    async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float]) -> None:
-        """Put `rewards` in the place of what is kept, if they are more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """What is loaded: one policy and named rewards."""
-
-    policy: Policy
-    rewards: Mapping[str, Reward] = field(default_factory=dict)
-    calibration: Calibration | None = None
-
-    def weights(self, spec: RewardSpec, field: str = "decoding.reward") -> dict[str, float]:
-        """The rewards a request means by `field`, with their weights. No name means `default`, or else the only one."""
-        if spec is None:
-            if "default" in self.rewards:
-                return {"default": 1.0}
-            if len(self.rewards) == 1:
-                return dict.fromkeys(self.rewards, 1.0)
-            loaded = ", ".join(sorted(self.rewards)) or "none"
-            raise InvalidRequest(f"Name a reward: none is called 'default'. Loaded: {loaded}.", field)
-        weights = {spec: 1.0} if isinstance(spec, str) else dict(spec)
-        for name in weights:
-            if name not in self.rewards:
-                raise UnknownReward(name, self.rewards, field)
-        return weights
-
-    def guidance(self, spec: Mapping[str, float], field: str = "decoding.guides") -> dict[str, float]:
-        """The guides a request means by `field`, those of weight zero left out. Raises `InvalidRequest`."""
-        loaded = ", ".join(sorted(self.policy.guides)) or "none"
-        for name, weight in spec.items():
-            if name not in self.policy.guides:
-                raise UnknownGuide(name, self.policy.guides, field)
-            if not abs(weight) <= GUIDE_WEIGHT:
-                raise InvalidRequest(
-                    f"The weight of guide '{name}' must be between -{GUIDE_WEIGHT:g} and {GUIDE_WEIGHT:g}. "
-                    f"Loaded guides: {loaded}.",
-                    f"{field}.{name}",
-                )
-        return {name: weight for name, weight in spec.items() if weight}

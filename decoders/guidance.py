@@ -11,8 +11,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from decoders.core import Candidate, Law, Models, Prompt, Sampling
+from decoders.core import Candidate, Law, Prompt, Sampling
 from decoders.events import KL, Cost
+from decoders.models import Models
 from decoders.pool import together
 
 

@@ -16,10 +16,11 @@ from typing import Literal
 from pydantic import Field
 
 from decoders.blocks import Blocks, check_blocks, rounds
-from decoders.core import EMPTY, Candidate, Models, Prompt, Rng, Sampling
+from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
 from decoders.guidance import distances, with_logprobs
+from decoders.models import Models
 from decoders.search import Search
 from decoders.select import Beta
 from decoders.weights import INF, logsumexp, normalise

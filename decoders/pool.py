@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequen
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from decoders.core import Candidate, Models, Prompt, Rng, Sampling
+from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.events import Cost
+from decoders.models import Models
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -17,10 +17,11 @@ from decoders.base import Decoder
 from decoders.best_of_n import FlatBestOfN
 from decoders.cascade import Cascade
 from decoders.controlled import Controlled
-from decoders.core import Models, Prompt, Rng, Sampling
+from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import KL, Cost, Done, Result, Run
 from decoders.guidance import Distance
+from decoders.models import Models
 from decoders.particles import Particles
 from decoders.pool import Pool, together
 from decoders.rejection import Rejection

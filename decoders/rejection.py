@@ -14,10 +14,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from decoders.budget import times
-from decoders.core import Models, Prompt, Rng, Sampling
+from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
 from decoders.guidance import distances, with_logprobs
+from decoders.models import Models
 from decoders.pool import Pool, mean_rewards
 from decoders.search import Search
 from decoders.select import Beta, Softmax

@@ -5,8 +5,9 @@ for t = 1 ..:   y_t ~ p(. | x, y_<t)  ~  pi(. | x, y_<t) prod_i pi_i(. | x, y_<t
 
 from typing import Literal
 
-from decoders.core import Models, Sampling
+from decoders.core import Sampling
 from decoders.errors import InvalidRequest
+from decoders.models import Models
 from decoders.sample import Draw
 
 

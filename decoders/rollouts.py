@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from decoders.calibration import calibrate
-from decoders.core import Models, Prompt, Rng, Sampling
+from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import Cost
+from decoders.models import Models
 from decoders.pool import Pool
 
 ROLLOUTS = 100  # a prompt's, where neither the request nor a store says

@@ -8,10 +8,11 @@ from typing import Literal
 
 from decoders.base import Decoder
 from decoders.budget import times
-from decoders.core import Candidate, Models, Prompt, Rng, Sampling, join
+from decoders.core import Candidate, Prompt, Rng, Sampling, join
 from decoders.errors import InvalidRequest
 from decoders.events import KL, Cost, Done, Result, Run, Step
 from decoders.guidance import Distance, distances, with_logprobs
+from decoders.models import Models
 from decoders.pool import together
 
 

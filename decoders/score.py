@@ -4,9 +4,10 @@ import time
 from collections.abc import Sequence
 
 from decoders.budget import times
-from decoders.core import Candidate, Models, Prompt, RewardSpec, Rng, Sampling
+from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.events import Cost, Done, Result, Run
 from decoders.judge import Judge
+from decoders.models import Models, RewardSpec
 from decoders.pool import together
 from decoders.rollouts import rollouts, size
 

@@ -6,10 +6,11 @@ from pydantic import Field
 
 from decoders.base import Decoder
 from decoders.budget import times
-from decoders.core import Models, Prompt, Rng, Sampling
+from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import Cost
 from decoders.judge import Judge
+from decoders.models import Models
 from decoders.rollouts import rollouts, size
 from decoders.transforms import Identity, Transform
 

@@ -15,10 +15,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from decoders.blocks import Blocks, check_blocks
-from decoders.core import EMPTY, Models, Prompt, Rng, Sampling
+from decoders.core import EMPTY, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
 from decoders.guidance import distances, with_logprobs
+from decoders.models import Models
 from decoders.search import Search
 from decoders.select import Argmax
 from decoders.weights import INF

@@ -22,8 +22,9 @@ from rich.progress import track
 from rich.table import Table
 
 from decoders import SpeculativeRejection
-from decoders.core import Models, Sampling
+from decoders.core import Sampling
 from decoders.events import Done
+from decoders.models import Models
 from decoders.rng import SeededRng
 from evaluation.infalign import interval
 from evaluation.pools import BEGINNINGS, TOKENS

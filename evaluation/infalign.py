@@ -24,8 +24,9 @@ from rich.table import Table
 from scipy.stats import t as student
 
 from decoders import BestOfN
-from decoders.core import Models, Sampling
+from decoders.core import Sampling
 from decoders.events import Done
+from decoders.models import Models
 from decoders.rng import SeededRng
 from decoders.transforms import Exponential, Identity, Transform, expected_draws
 from evaluation.replay import Exhausted, Kept, Pool, Replay, load

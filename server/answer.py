@@ -15,9 +15,10 @@ from typing import Protocol
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from decoders.core import Models, Prompt, Rng, Sampling
+from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import DecantError, InvalidRequest
 from decoders.events import Event, Run, Step
+from decoders.models import Models
 from decoders.rng import SeededRng
 from server.errors import Overloaded, RequestTimeout, status
 from server.service import Service

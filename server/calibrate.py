@@ -8,8 +8,9 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from decoders.core import Models, Prompt, Sampling
+from decoders.core import Prompt, Sampling
 from decoders.errors import DecantError, InvalidRequest
+from decoders.models import Models
 from decoders.rng import SeededRng
 from decoders.rollouts import frozen_policy, rollouts
 from server.engines.build import Loaded

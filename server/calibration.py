@@ -40,7 +40,7 @@ PRAGMA user_version = 1;
 
 
 class CalibrationStore:
-    """`decoders.core.Calibration` in a file. All its work is done in one thread of its own."""
+    """`decoders.models.Calibration` in a file. All its work is done in one thread of its own."""
 
     def __init__(
         self, path: Path, policy: str, rewards: Mapping[str, str], rollouts: int = 100, max_entries: int = 100_000

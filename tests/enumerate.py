@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from decoders.base import Decoder
-from decoders.core import Models, Prompt, Rng, Sampling, Tokens
+from decoders.core import Prompt, Rng, Sampling, Tokens
 from decoders.errors import DecantError
 from decoders.events import Done, Event
+from decoders.models import Models
 
 K = TypeVar("K", bound=Hashable)
 Path = tuple[int, ...]

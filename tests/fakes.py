@@ -7,7 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from decoders.core import Candidate, Models, Policy, Prompt, Reward, Rng, Sampling
+from decoders.core import Candidate, Policy, Prompt, Rng, Sampling
+from decoders.models import Models, Reward
 from server.engines.build import Loaded
 from server.engines.guard import Guarded
 from server.engines.toy import ToyPolicy, ToyReward, ToyText

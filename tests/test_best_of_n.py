@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 
 from decoders import BestOfN
-from decoders.core import Models, Sampling, Tokens
+from decoders.core import Sampling, Tokens
+from decoders.models import Models
 from decoders.select import Argmax, Argmin, Pessimistic, Select, Softmax
 from decoders.weights import best_of_n_kl, win_rate_bound
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward

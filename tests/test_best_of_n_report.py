@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from decoders import BestOfN
-from decoders.core import Models, Reward, Sampling, Tokens
+from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest, UnknownReward
 from decoders.events import Result
+from decoders.models import Models, Reward
 from decoders.select import Argmin, Pessimistic, Softmax
 from decoders.weights import best_of_n_kl, ranked_kl
 from evaluation.replay import Kept

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from decoders import BestOfN
-from decoders.core import Candidate, Models, Prompt, Sampling, Tokens
+from decoders.core import Candidate, Prompt, Sampling, Tokens
 from decoders.errors import NoUsableReward
+from decoders.models import Models
 from decoders.select import Argmax, Argmin, Pessimistic, Select, Softmax
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
 from tests import laws

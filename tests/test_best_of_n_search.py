@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from decoders import BestOfN
-from decoders.core import Models
+from decoders.models import Models
 from decoders.select import Pessimistic, Select, Softmax
 from server.engines.toy import ToyPolicy, ToyReward
 from tests import laws

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from decoders.core import Candidate, Models, Prompt
+from decoders.core import Candidate, Prompt
+from decoders.models import Models
 from server.calibrate import calibrate, prompts, read
 from server.calibration import CalibrationStore
 from server.cli import app

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from decoders import Cascade
-from decoders.core import EMPTY, Cut, Models, Sampling, Tokens
+from decoders.core import EMPTY, Cut, Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
+from decoders.models import Models
 from decoders.rng import SeededRng
 from server.engines.toy import EOS, ToyGuide, ToyPolicy, ToyReward
 from tests import laws

@@ -9,9 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from decoders import STRATEGIES, BestOfN, Rejection, RewardGuided, Strategy
 from decoders.base import Decoder
-from decoders.core import Models, Prompt, Reward, Sampling, join
+from decoders.core import Prompt, Sampling, join
 from decoders.errors import EngineFailed, RewardFailed
 from decoders.events import Done, Event, Step
+from decoders.models import Models, Reward
 from decoders.rng import SeededRng
 from decoders.search import Search
 from server.engines.toy import ToyPolicy, ToyReward

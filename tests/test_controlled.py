@@ -11,8 +11,9 @@ import pytest
 
 from decoders import Controlled
 from decoders.blocks import Tail
-from decoders.core import Candidate, Grammar, Models, Sampling, Tokens
+from decoders.core import Candidate, Grammar, Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
+from decoders.models import Models
 from decoders.select import Argmax, Softmax
 from decoders.weights import best_of_n_kl
 from server.engines.toy import EOS, ToyBrevity, ToyGuide, ToyPolicy, ToyReward

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pytest
 
 from decoders import BestOfN, RewardGuided, Sample
-from decoders.core import Candidate, Grammar, Law, Models, Prompt, Sampling, TokenLogprob, Tokens
+from decoders.core import Candidate, Grammar, Law, Prompt, Sampling, TokenLogprob, Tokens
 from decoders.errors import InvalidRequest, UnknownGuide
 from decoders.guidance import distance
+from decoders.models import Models
 from decoders.select import Softmax
 from server.engines.toy import EOS, ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests import laws

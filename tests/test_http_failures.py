@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from decoders.core import Policy, Reward
+from decoders.core import Policy
 from decoders.errors import EngineDead, EngineFailed
+from decoders.models import Reward
 from server.engines.toy import ToyReward
 from tests.fakes import ActingReward, FailingPolicy, FakeEngine, HeldPolicy, giving, hanging, raising, world
 from tests.serving import Api, Json, events, meanwhile, refused, serving, speaking, until

@@ -25,7 +25,8 @@ from decoders import (
     SpeculativeRejection,
 )
 from decoders.base import Decoder
-from decoders.core import Models, Sampling, Tokens
+from decoders.core import Sampling, Tokens
+from decoders.models import Models
 from decoders.select import Softmax
 from decoders.transforms import Identity
 from server.engines.toy import ToyGuide, ToyPolicy, ToyReward

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import pytest
 
 from decoders import Particles
-from decoders.core import Models, Sampling, Tokens
+from decoders.core import Sampling, Tokens
 from decoders.errors import NoUsableReward
+from decoders.models import Models
 from decoders.particles import effective, systematic
 from decoders.rng import SeededRng
 from server.engines.toy import ToyGuide, ToyPolicy, ToyReward

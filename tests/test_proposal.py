@@ -12,8 +12,9 @@ from decoders import BestOfN, Controlled, Particles, RewardGuided, Sample, Specu
 from decoders.base import Decoder
 from decoders.best_of_n import FlatBestOfN
 from decoders.budget import Budget
-from decoders.core import Models, Sampling, Tokens
+from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest
+from decoders.models import Models
 from decoders.select import Argmin, Softmax
 from decoders.transforms import Exponential
 from decoders.weights import best_of_n_kl

@@ -9,9 +9,10 @@ import pytest
 from scipy.integrate import quad
 
 from decoders import Rejection
-from decoders.core import Models, Reward, Sampling, Tokens
+from decoders.core import Sampling, Tokens
 from decoders.errors import DecantError, InvalidRequest, NoUsableReward
 from decoders.events import Done
+from decoders.models import Models, Reward
 from decoders.transforms import Exponential, Identity, Log, expected_draws, tilt_kl
 from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests import laws

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from decoders.core import Candidate, Prompt, Reward
+from decoders.core import Candidate, Prompt
 from decoders.errors import EngineDead, RewardFailed, RewardTimeout
+from decoders.models import Reward
 from server.engines.batcher import Batcher, Pair
 from server.engines.build import toy
 from server.engines.guard import Guarded

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from decoders import Sample
-from decoders.core import Candidate, Models, Sampling, Tokens
+from decoders.core import Candidate, Sampling, Tokens
 from decoders.errors import InvalidRequest
 from decoders.events import KL, Done, Step
+from decoders.models import Models
 from decoders.rng import SeededRng
 from server.engines.toy import EOS, ToyBrevity, ToyPolicy, ToyReward
 from tests.enumerate import PROMPT, done, every_path, joint_law, law, on

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from decoders.core import Candidate, Models, Prompt, RewardSpec, Sampling
+from decoders.core import Candidate, Prompt, Sampling
 from decoders.errors import InvalidRequest, RewardFailed, UnknownReward
 from decoders.events import Done
+from decoders.models import Models, RewardSpec
 from decoders.rng import SeededRng
 from decoders.score import Score
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward

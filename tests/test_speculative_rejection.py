@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from decoders import SpeculativeRejection
-from decoders.core import Models, Sampling, Tokens
+from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
+from decoders.models import Models
 from server.engines.toy import EOS, ToyGuide, ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import done, every_path, joint_law, law, on

@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from decoders import BestOfN
-from decoders.core import Models, Sampling, Tokens
+from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import Vote as VoteResult
+from decoders.models import Models
 from decoders.vote import Vote
 from server.engines.toy import WORDS, ToyPolicy, ToyReward
 from tests import laws

@@ -10,8 +10,9 @@ from statistics import fmean
 import pytest
 
 from decoders import SpeculativeRejection
-from decoders.core import Models, Prompt, Sampling
+from decoders.core import Prompt, Sampling
 from decoders.events import Done
+from decoders.models import Models
 from decoders.rng import SeededRng
 from decoders.transforms import Exponential, Identity, Log, Transform, tilt_kl
 from evaluation.early import best_of, equal_n

@@ -6,8 +6,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from decoders.core import Candidate, Law, Models, Policy, Prompt, Reward, Rng, Sampling
+from decoders.core import Candidate, Law, Policy, Prompt, Rng, Sampling
 from decoders.errors import RewardFailed
+from decoders.models import Models, Reward
 from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 
 GUIDES = {"kind": ToyGuide()}

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from decoders.core import Candidate, Models, Reward, Sampling
+from decoders.core import Candidate, Sampling
 from decoders.errors import RewardFailed
+from decoders.models import Models, Reward
 from decoders.rng import SeededRng
 from server.calibration import open_store
 from server.engines.batcher import Batcher

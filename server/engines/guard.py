@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from decoders.core import Candidate, Prompt, Reward
+from decoders.core import Candidate, Prompt
 from decoders.errors import DecantError, RewardFailed, RewardTimeout
+from decoders.models import Reward
 
 
 class Guarded:

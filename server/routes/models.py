@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from decoders import STRATEGIES
-from decoders.core import GUIDE_WEIGHT
 from decoders.errors import InvalidRequest
+from decoders.models import GUIDE_WEIGHT
 from server.errors import UnknownModel, response
 from server.service import Service
 
