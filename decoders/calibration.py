@@ -12,17 +12,23 @@ from collections.abc import Sequence
 
 def calibrate(rewards: Sequence[float], rollouts: Sequence[float]) -> list[float]:
     """C of each reward against the rollouts' rewards; NaN stays NaN, and rollouts without a reward do not count."""
-    ranked = sorted(r for r in rollouts if math.isfinite(r))
-    return [_quantile(r, ranked, 0) for r in rewards]
+    ranked = rank(rollouts)
+    return [quantile(r, ranked) for r in rewards]
 
 
 def leave_one_out(rewards: Sequence[float]) -> list[float]:
     """C of each reward against the others: a request's own candidates serve as each other's rollouts."""
-    ranked = sorted(r for r in rewards if math.isfinite(r))
-    return [_quantile(r, ranked, 1) for r in rewards]
+    ranked = rank(rewards)
+    return [quantile(r, ranked, 1) for r in rewards]
 
 
-def _quantile(reward: float, ranked: Sequence[float], own: int) -> float:
+def rank(rewards: Sequence[float]) -> list[float]:
+    """Those that are finite, in order: what quantiles are looked up in."""
+    return sorted(r for r in rewards if math.isfinite(r))
+
+
+def quantile(reward: float, ranked: Sequence[float], own: int = 0) -> float:
+    """C of one reward among those in order, `own` of which are itself; NaN stays NaN."""
     if not math.isfinite(reward):
         return math.nan
     others = len(ranked) - own

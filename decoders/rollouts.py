@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from decoders.calibration import calibrate
+from decoders.calibration import quantile, rank
 from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import Cost
@@ -15,14 +15,14 @@ ROLLOUTS = 100  # a prompt's, where neither the request nor a store says
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """Rewards of samples of one prompt from the frozen policy, by name, and what it took to draw them now."""
+    """Rewards of samples of one prompt from the frozen policy, by name and in order, and what it took to draw them."""
 
-    rewards: Mapping[str, Sequence[float]]
+    ranked: Mapping[str, Sequence[float]]
     cost: Cost = field(default_factory=Cost)
 
     def calibrated(self, rewards: Mapping[str, float]) -> dict[str, float]:
         """C of each of `rewards`, by name; NaN for one that is not finite."""
-        return {name: calibrate([value], self.rewards[name])[0] for name, value in rewards.items()}
+        return {name: quantile(value, self.ranked[name]) for name, value in rewards.items()}
 
 
 def size(asked: int | None, models: Models) -> int:
@@ -53,7 +53,7 @@ async def rollouts(
         for name in names:
             stored = await models.calibration.stored(prompt, frozen, name)
             if len(stored) >= count:
-                known[name] = stored
+                known[name] = rank(stored)
     missing = [name for name in names if name not in known]
     if not missing:
         return Rollouts(known)
@@ -68,7 +68,7 @@ async def rollouts(
     if models.calibration is not None:
         for name in missing:
             await models.calibration.keep(prompt, frozen, name, pool.rewards[name])
-    return Rollouts({**known, **pool.rewards}, pool.cost)
+    return Rollouts({**known, **{name: rank(values) for name, values in pool.rewards.items()}}, pool.cost)
 
 
 def frozen_policy(sampling: Sampling) -> Sampling:
