@@ -10,12 +10,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 
-def calibrate(rewards: Sequence[float], rollouts: Sequence[float]) -> list[float]:
-    """C of each reward against the rollouts' rewards; NaN stays NaN, and rollouts without a reward do not count."""
-    ranked = rank(rollouts)
-    return [quantile(r, ranked) for r in rewards]
-
-
 def leave_one_out(rewards: Sequence[float]) -> list[float]:
     """C of each reward against the others: a request's own candidates serve as each other's rollouts."""
     ranked = rank(rewards)

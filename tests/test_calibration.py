@@ -1,17 +1,23 @@
 """The calibrated reward is a quantile: against its definition."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decoders.calibration import calibrate, leave_one_out
+from decoders import calibration
+from decoders.calibration import leave_one_out
 from tests.laws import quantile
 
 INF, NAN = math.inf, math.nan
 rewards = st.lists(st.integers(-4, 4).map(float) | st.floats(-1e6, 1e6), min_size=1, max_size=12)
 holes = st.lists(st.sampled_from([INF, -INF, NAN]), max_size=3)
+
+
+def calibrate(rewards: Sequence[float], rollouts: Sequence[float]) -> list[float]:
+    return [calibration.quantile(reward, calibration.rank(rollouts)) for reward in rewards]
 
 
 @given(rewards, rewards, holes)
