@@ -8,10 +8,11 @@ BIN     = $(VENV)/bin
 READY   = $(VENV)/.installed-$(EXTRA)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check format garden sentiment guides speed clean
+.PHONY: help install demo serve test check format garden sentiment guides speed dashboard image-check \
+	monitoring-check clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 install: $(READY)  ## Make a virtual environment with everything in it
 
@@ -34,10 +35,12 @@ serve: $(READY)  ## Serve the demo models on 127.0.0.1:8000
 test: $(READY)  ## Run all the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-check: $(READY)  ## Format, lint and types
+check: $(READY)  ## Format, lint, types, Dockerfiles and compose file
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint docker/Dockerfile docker/Dockerfile.cpu
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 format: $(READY)  ## Put the code in order
 	$(BIN)/ruff format .
@@ -54,6 +57,15 @@ guides: $(READY)  ## Rebuild the demo's guides
 
 speed: $(READY)  ## Compare speed with vLLM alone, in one run
 	$(BIN)/python -m evaluation.speed
+
+dashboard: $(READY)  ## Write Grafana's dashboard anew
+	$(BIN)/python -m evaluation.deployment.dashboard
+
+image-check: $(READY)  ## Build both images without Docker, and ask the servers in them
+	$(BIN)/python -m evaluation.deployment.image
+
+monitoring-check: $(READY)  ## Ask a real Prometheus for all that dashboard and alerts show
+	VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.deployment.monitoring
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

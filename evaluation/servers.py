@@ -88,7 +88,7 @@ def vllm(model: str, name: str, engine: dict[str, Any]) -> Iterator[str]:
         path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), folder)))
         with process(command, log, PYTHONPATH=path, VLLM_LOGGING_LEVEL="WARNING") as child:
             url = f"http://127.0.0.1:{port}"
-            wait(child, log, lambda: _answers(f"{url}/health"))
+            wait(child, log, lambda: answers(f"{url}/health"))
             yield url
 
 
@@ -101,7 +101,8 @@ def wait(child: subprocess.Popen[str], log: Path, ready: Any) -> None:
         time.sleep(0.25)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether there is a 200."""
     try:
         with urllib.request.urlopen(url, timeout=1) as answer:
             return bool(answer.status == 200)

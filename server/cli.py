@@ -48,6 +48,11 @@ def serve(
     except SettingsError as error:
         typer.secho(f"decant: {error}", err=True, fg="red")
         raise typer.Exit(2) from error
+    except DecantError as error:
+        typer.secho(
+            f"decant: the models are loaded, but do not work: {error} The log above says why.", err=True, fg="red"
+        )
+        raise typer.Exit(1) from error
 
 
 @app.command()
@@ -132,7 +137,11 @@ async def _serve(settings: Settings, server: ServerSettings, *, toy: bool) -> bo
     from server.run import serve as run
 
     loaded = _load(settings, toy=toy)
-    await build.warm(loaded)
+    try:
+        await build.warm(loaded)
+    except BaseException:
+        await loaded.aclose()
+        raise
     policy = loaded.models.policy
     guides, rewards = (", ".join(names) or "none" for names in (policy.guides, loaded.kinds))
 

@@ -179,6 +179,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="DECANT_",
         env_nested_delimiter="__",
+        env_ignore_empty=True,  # a variable that is there but empty, as a compose file may set it, is not there
         frozen=True,
         extra="forbid",
         nested_model_default_partial_update=True,

@@ -13,15 +13,19 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.types import Message
+from typer.testing import CliRunner
 
 from decoders import Sample
 from decoders.core import Prompt, Sampling
+from decoders.errors import EngineDead
 from server.answer import Answer, Job
+from server.cli import app
+from server.engines import build
 from server.service import Service
 from server.settings import ServerSettings
 from server.shapes import Completions
 from server.writers import JsonWriter
-from tests.fakes import FakeEngine, HeldPolicy, world
+from tests.fakes import FailingPolicy, FakeEngine, HeldPolicy, world
 from tests.serving import PATIENCE, meanwhile, ok, refused, serving, until
 
 BODY = {"prompt": "good"}
@@ -157,3 +161,23 @@ def test_an_idle_server_stops_at_once(number: signal.Signals) -> None:
         assert child.returncode == 0
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/readyz")
+
+
+def test_a_server_whose_engine_dies_while_it_starts_says_so_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    async def close() -> None:
+        closed.append("closed")
+
+    loaded = world(FailingPolicy(EngineDead("The policy engine has died.")), engines={"policy": FakeEngine()})
+    loaded.closers.append(close)
+    monkeypatch.setattr(build, "toy", lambda _: loaded)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        result = CliRunner().invoke(app, ["serve", "--toy", "--port", "0"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert result.exit_code == 1
+    assert "do not work: The policy engine has died." in result.stderr
+    assert "Traceback" not in result.output
+    assert closed
