@@ -61,7 +61,7 @@ speed: $(READY)  ## Compare speed with vLLM alone, in one run
 dashboard: $(READY)  ## Write Grafana's dashboard anew
 	$(BIN)/python -m evaluation.deployment.dashboard
 
-image-check: $(READY)  ## Build both images without Docker, and ask the servers in them
+image-check: $(READY)  ## Build both images without Docker, and ask a server in one
 	$(BIN)/python -m evaluation.deployment.image
 
 monitoring-check: $(READY)  ## Ask a real Prometheus for all that dashboard and alerts show

@@ -16,6 +16,8 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 
 REWARD = (-20, -10, -5, -3, -2, -1, -0.5, -0.2, 0, 0.2, 0.5, 1, 2, 3, 5, 10, 20)
 NATS = (0, 0.1, 0.2, 0.5, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
 PHASES = ("queue", "generate", "score", "select")
+OUTCOMES = ("ok", "invalid", "refused", "timeout", "failed", "cancelled")
+REASONS = ("invalid", "unknown_model", "unauthorized", "queue_full", "draining")
 
 
 class Metrics:
@@ -51,12 +53,19 @@ class Metrics:
         self._refused = Counter("decant_refused", "Requests turned away", ("reason",), registry=registry)
         self._up = Gauge("decant_engine_up", "Whether an engine lives", ("engine",), registry=registry)
         self._queued = Gauge("decant_requests_queued", "Requests waiting for a place", registry=registry)
+        self._most_queued = Gauge(
+            "decant_requests_queued_limit", "Requests that may wait; more are refused", registry=registry
+        )
+        # A counter that appears at 1 shows its readers no increase, so each reason is there from the start, at 0.
+        for reason in REASONS:
+            self._refused.labels(reason)
 
-    def watch(self, up: Callable[[], Mapping[str, bool]], queued: Callable[[], int]) -> None:
-        """Ask `up` about each engine, and `queued` about the queue, whenever the page is read."""
+    def watch(self, up: Callable[[], Mapping[str, bool]], queued: Callable[[], int], max_queue: int) -> None:
+        """Ask `up` about each engine, and `queued` about the queue of at most `max_queue`, as the page is read."""
         for engine in up():
             self._up.labels(engine).set_function(partial(_is_up, up, engine))
         self._queued.set_function(queued)
+        self._most_queued.set(max_queue)
 
     def refused(self, reason: str) -> None:
         self._refused.labels(reason).inc()
@@ -66,6 +75,8 @@ class Metrics:
             self._guided.labels(guide).inc()
 
     def began(self, strategy: str) -> None:
+        for outcome in OUTCOMES:  # at 0 from a strategy's first request on, as the reasons are
+            self._duration.labels(strategy, outcome)
         self._in_flight.labels(strategy).inc()
 
     def first_token(self, strategy: str, seconds: float) -> None:

@@ -41,7 +41,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.admission = Admission(self.settings.max_sequences, self.settings.max_queue)
-        self.metrics.watch(self.loaded.up, lambda: self.admission.queued)
+        self.metrics.watch(self.loaded.up, lambda: self.admission.queued, self.settings.max_queue)
         self._answering: set[Stoppable] = set()
         self._idle = asyncio.Event()
         self._idle.set()

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.engines.build import toy
 from server.engines.toy import ToyBrevity, ToyReward
-from server.metrics import REWARD
+from server.metrics import OUTCOMES, REASONS, REWARD
 from tests.fakes import FakeEngine, HeldPolicy, giving, world
 from tests.serving import Api, Json, meanwhile, ok, refused, serving, speaking, until
 
@@ -18,6 +18,8 @@ PROMISED = {
     "decant_time_to_first_token_seconds": {"strategy"},
     "decant_phase_duration_seconds": {"strategy", "phase"},
     "decant_requests_in_flight": {"strategy"},
+    "decant_requests_queued": set(),
+    "decant_requests_queued_limit": set(),
     "decant_tokens_total": {"strategy", "kind"},
     "decant_candidates_total": {"strategy"},
     "decant_reward": {"strategy", "reward"},
@@ -171,6 +173,26 @@ def test_what_is_refused_is_counted_by_reason(api: Api) -> None:
     assert api.metric("decant_refused_total", reason="unknown_model") == 1
     assert api.metric("decant_refused_total") == len(wrong) + 3
     assert count(api, "request_duration_seconds") == 0
+
+
+def test_what_is_to_be_counted_is_there_before_it_happens() -> None:
+    """Prometheus sees a counter go up only from a value that it has seen."""
+    policy = HeldPolicy()
+    with (
+        serving(world(policy), max_sequences=1, max_queue=7) as api,
+        meanwhile(lambda: api.post("completions", {"prompt": "good"})) as first,
+    ):
+        until(lambda: policy.working == 1)
+        page = api.metrics()
+        policy.released.set()
+        ok(first.result())
+
+    def there(name: str, label: str) -> dict[str, float]:
+        return {sample.labels[label]: sample.value for sample in page if sample.name == name}
+
+    assert there("decant_request_duration_seconds_count", "outcome") == dict.fromkeys(OUTCOMES, 0)
+    assert there("decant_refused_total", "reason") == dict.fromkeys(REASONS, 0)
+    assert [sample.value for sample in page if sample.name == "decant_requests_queued_limit"] == [7]
 
 
 def test_scoring_is_counted_as_a_strategy_of_its_own(api: Api) -> None:

@@ -1,4 +1,4 @@
-"""Build the images without a Docker engine, and ask the servers in them.
+"""Build the images without a Docker engine, and ask a server in the CPU image.
 
     python -m evaluation.deployment.image [cpu] [gpu] [--keep DIR]
 
@@ -17,7 +17,7 @@ CHECKS = {"cpu": cpu_image.check, "gpu": gpu_image.check}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build the images without Docker, and ask the servers in them.")
+    parser = argparse.ArgumentParser(description="Build the images without Docker, and ask a server in the CPU image.")
     parser.add_argument("images", nargs="*", help="cpu, gpu; both by default")
     parser.add_argument("--keep", type=Path, help="a folder for images and volumes, kept for the next run")
     given = parser.parse_args()
