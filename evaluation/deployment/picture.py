@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
 
 from evaluation.deployment.panels import ROWS, Panel, Row
 from evaluation.deployment.prometheus import Series
@@ -45,8 +46,10 @@ def draw(ask: Ask, file: Path) -> None:
     for part, row in zip(parts, ROWS, strict=True):
         _row(part, row, data, colours, start)
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=DPI, pil_kwargs={"optimize": True})
+    figure.savefig(file, dpi=DPI)
     pyplot.close(figure)
+    with Image.open(file) as picture:  # lines of few colours: a palette is a third of the size
+        picture.convert("RGB").quantize(64).save(file, optimize=True)
 
 
 def _head(part: SubFigure, colours: dict[str, str]) -> None:
