@@ -65,6 +65,7 @@ image-check: $(READY)  ## Build both images without Docker, and ask a server in 
 	$(BIN)/python -m evaluation.deployment.image
 
 monitoring-check: $(READY)  ## Ask a real Prometheus for all that dashboard and alerts show
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.deployment.monitoring
 
 clean:  ## Remove the virtual environment and caches
