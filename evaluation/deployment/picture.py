@@ -48,8 +48,8 @@ def draw(ask: Ask, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=DPI)
     pyplot.close(figure)
-    with Image.open(file) as picture:  # lines of few colours: a palette is a third of the size
-        picture.convert("RGB").quantize(64).save(file, optimize=True)
+    with Image.open(file) as picture:  # a palette is a third of the size, and of 256 leaves the colours as they are
+        picture.convert("RGB").quantize(256).save(file, optimize=True)
 
 
 def _head(part: SubFigure, colours: dict[str, str]) -> None:
