@@ -1,7 +1,6 @@
 """Images without a Docker engine: built and run by buildah, in chroots, from a Debian that debootstrap makes."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -22,15 +21,6 @@ console = Console()
 
 # Where pip's configuration may name a file or a folder of this machine.
 _PATHS = ("cert", "client_cert", "constraint", "find_links", "index_url", "extra_index_url")
-
-
-def need(*commands: str) -> None:
-    """SystemExit where a command is missing, or the user may not make chroots."""
-    missing = [command for command in commands if shutil.which(command) is None]
-    if missing:
-        raise SystemExit(f"this needs {', '.join(missing)}. On Debian: apt-get install {' '.join(missing)}")
-    if os.geteuid() != 0:
-        raise SystemExit("this makes chroots, which root alone may: run it as root, on a machine of your own")
 
 
 class Storage:
@@ -132,7 +122,7 @@ def metadata_only(report: Path, archive: Path, site: str) -> list[str]:
             name, version = metadata["name"], metadata["version"]
             names.append(name)
             lines = [f"Metadata-Version: {metadata['metadata_version']}", f"Name: {name}", f"Version: {version}"]
-            lines += [f"Requires-Dist: {need}" for need in metadata.get("requires_dist", ())]
+            lines += [f"Requires-Dist: {wanted}" for wanted in metadata.get("requires_dist", ())]
             lines += [f"Provides-Extra: {extra}" for extra in metadata.get("provides_extra", ())]
             info = Path(folder, f"{name.replace('-', '_')}-{version}.dist-info")
             info.mkdir()

@@ -6,7 +6,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from evaluation.deployment.panels import ROWS, Panel, Query
+from evaluation.deployment.panels import ROWS, Panel
+from evaluation.deployment.promql import Query
 
 with warnings.catch_warnings():  # it would rather build the next schema; this is the one that every Grafana 12 reads
     warnings.simplefilter("ignore", DeprecationWarning)

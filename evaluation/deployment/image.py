@@ -7,11 +7,12 @@ DIR, for a quicker next run. What each part shows, and what it cannot, is said i
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
 from evaluation.deployment import cpu_image, gpu_image
-from evaluation.deployment.containers import need
+from evaluation.deployment.tools import need
 
 CHECKS = {"cpu": cpu_image.check, "gpu": gpu_image.check}
 
@@ -24,7 +25,9 @@ def main() -> None:
     unknown = [name for name in given.images if name not in CHECKS]
     if unknown:
         parser.error(f"there is no image {unknown[0]}: {', '.join(CHECKS)}")
-    need("buildah", "debootstrap")
+    need(("buildah", "debootstrap"), "buildah debootstrap")
+    if os.geteuid() != 0:
+        raise SystemExit("this makes chroots, which root alone may: run it as root, on a machine of your own")
     with tempfile.TemporaryDirectory(prefix="decant-images-") as temporary:
         folder = given.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,8 @@ from rich.table import Column, Table
 from evaluation.deployment import dashboard
 from evaluation.deployment.panels import ROWS
 from evaluation.deployment.picture import draw
-from evaluation.deployment.prometheus import CHECKS, SCRAPE, Api, programs, promtool, rules, scraping
+from evaluation.deployment.prometheus import CHECKS, SCRAPE, Api, promtool, rules, scraping
+from evaluation.deployment.tools import need
 from evaluation.deployment.traffic import traffic
 from evaluation.servers import decant
 from server.demo.defaults import settings
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="draw the dashboard into this PNG")
     parser.add_argument("--seconds", type=float, default=150, help="how long the load goes on")
     arguments = parser.parse_args()
-    programs()
+    need(("prometheus", "promtool"), "prometheus")
     faults = [*_files(), *_live(arguments.seconds, arguments.picture)]
     for fault in faults:
         console.print(f"[red]{fault}[/]", highlight=False)

@@ -1,7 +1,6 @@
 """A real Prometheus on this machine: its checks of our files, and answers to our queries."""
 
 import math
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -40,13 +39,6 @@ def rules() -> list[Rule]:
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     found = [rule for group in groups for rule in group["rules"]]
     return [Rule(rule.get("alert") or rule["record"], rule["expr"].strip(), "alert" in rule) for rule in found]
-
-
-def programs() -> None:
-    """SystemExit, with what to do, where Prometheus is not installed."""
-    missing = [name for name in ("prometheus", "promtool") if shutil.which(name) is None]
-    if missing:
-        raise SystemExit(f"not on PATH: {', '.join(missing)}. On Debian or Ubuntu: apt-get install prometheus")
 
 
 def promtool(*arguments: str | Path) -> tuple[bool, str]:

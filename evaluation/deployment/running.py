@@ -2,20 +2,17 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 from evaluation.deployment.containers import Storage, console
-from evaluation.servers import free_port
+from evaluation.servers import answers, free_port, wait
 
 VOLUME = "/var/cache/decant"
-START = 900.0  # seconds until the server must be ready, the demo's conversion included
 
 
 @contextmanager
@@ -30,18 +27,22 @@ def running(
     user, group = (int(part) for part in config["User"].split(":"))
     os.chown(volume, user, group)
     port = free_port()
-    # A chroot has this machine's network, and few cores for several engines.
-    environment = {"SERVER__PORT": str(port), "SERVER__HOST": "127.0.0.1"}
-    variables = {f"DECANT_{name}": value for name, value in environment.items()}
-    variables |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+    variables = {
+        "DECANT_SERVER__PORT": str(port),
+        "DECANT_SERVER__HOST": "127.0.0.1",  # a chroot has this machine's network
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # and its cores, few for several engines
+        "OMP_NUM_THREADS": "1",
+    }
     run = [*in_container(container, variables, f"--volume={volume}:{VOLUME}"), *config["Entrypoint"], *command]
     console.print(f"running {' '.join([*config['Entrypoint'], *command])}")
     log = volume.with_name(f"{volume.name}.log")
     with log.open("w") as out:
-        server = subprocess.Popen([*storage.command, *run], stdout=out, stderr=out)
+        url = f"http://127.0.0.1:{port}"
+        server = subprocess.Popen([*storage.command, *run], stdout=out, stderr=out, text=True)
         try:
-            _ready(server, f"http://127.0.0.1:{port}", log)
-            yield f"http://127.0.0.1:{port}"
+            with console.status("waiting for the server"):
+                wait(server, log, lambda: answers(f"{url}/readyz"))
+            yield url
         finally:
             if server.poll() is None:
                 _stop(server.pid, port)
@@ -67,17 +68,3 @@ def _stop(pid: int, port: int) -> None:
     ]
     for process in listening or below:
         process.terminate()
-
-
-def _ready(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + START
-    with console.status("waiting for the server"):
-        while True:
-            try:
-                if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the server did not become ready:\n{log.read_text()[-3000:]}")
-            time.sleep(1)
