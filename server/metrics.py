@@ -15,9 +15,9 @@ from decoders.events import Done
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 REWARD = (-20, -10, -5, -3, -2, -1, -0.5, -0.2, 0, 0.2, 0.5, 1, 2, 3, 5, 10, 20)
 NATS = (0, 0.1, 0.2, 0.5, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
-PHASES = ("queue", "generate", "score", "select")
+KINDS = ("prompt", "generated", "returned", "scored")
 OUTCOMES = ("ok", "invalid", "refused", "timeout", "failed", "cancelled")
-REASONS = ("invalid", "unknown_model", "unauthorized", "queue_full", "draining")
+REASONS = ("invalid", "unknown_model", "unauthorized", "queue_full", "draining", "engine_dead")
 
 
 class Metrics:
@@ -56,12 +56,21 @@ class Metrics:
         self._most_queued = Gauge(
             "decant_requests_queued_limit", "Requests that may wait; more are refused", registry=registry
         )
-        # A counter that appears at 1 shows its readers no increase, so each reason is there from the start, at 0.
+        # A counter that appears at 1 shows its readers no increase, so each is there at 0 before it counts: reasons and
+        # guides from the start, what belongs to a strategy from its first request on.
         for reason in REASONS:
             self._refused.labels(reason)
 
-    def watch(self, up: Callable[[], Mapping[str, bool]], queued: Callable[[], int], max_queue: int) -> None:
+    def watch(
+        self,
+        up: Callable[[], Mapping[str, bool]],
+        queued: Callable[[], int],
+        max_queue: int,
+        guides: Iterable[str],
+    ) -> None:
         """Ask `up` about each engine, and `queued` about the queue of at most `max_queue`, as the page is read."""
+        for guide in guides:
+            self._guided.labels(guide)
         for engine in up():
             self._up.labels(engine).set_function(partial(_is_up, up, engine))
         self._queued.set_function(queued)
@@ -75,8 +84,11 @@ class Metrics:
             self._guided.labels(guide).inc()
 
     def began(self, strategy: str) -> None:
-        for outcome in OUTCOMES:  # at 0 from a strategy's first request on, as the reasons are
+        for outcome in OUTCOMES:
             self._duration.labels(strategy, outcome)
+        for kind in KINDS:
+            self._tokens.labels(strategy, kind)
+        self._candidates.labels(strategy)
         self._in_flight.labels(strategy).inc()
 
     def first_token(self, strategy: str, seconds: float) -> None:
@@ -96,8 +108,8 @@ class Metrics:
             self._phase.labels(strategy, phase).observe(seconds)
         self._candidates.labels(strategy).inc(cost.candidates)
         returned = sum(len(r.candidate.tokens) for r in done.results)
-        kinds = {"prompt": prompt_tokens, "generated": cost.generated_tokens, "returned": returned}
-        for kind, count in {**kinds, "scored": cost.scored_tokens}.items():
+        counts = (prompt_tokens, cost.generated_tokens, returned, cost.scored_tokens)
+        for kind, count in zip(KINDS, counts, strict=True):
             self._tokens.labels(strategy, kind).inc(count)
         for result in done.results:
             for name, reward in result.rewards.items():

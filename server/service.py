@@ -41,7 +41,8 @@ class Service:
 
     def __post_init__(self) -> None:
         self.admission = Admission(self.settings.max_sequences, self.settings.max_queue)
-        self.metrics.watch(self.loaded.up, lambda: self.admission.queued, self.settings.max_queue)
+        guides = self.loaded.models.policy.guides
+        self.metrics.watch(self.loaded.up, lambda: self.admission.queued, self.settings.max_queue, guides)
         self._answering: set[Stoppable] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -67,8 +68,12 @@ class Service:
 
     def refuse(self, error: DecantError) -> Response:
         """The answer to a request that was found wanting before any work."""
-        if isinstance(error, InvalidRequest | UnknownModel | BodyTooLarge):
-            self.metrics.refused("unknown_model" if isinstance(error, UnknownModel) else "invalid")
+        if isinstance(error, InvalidRequest | BodyTooLarge):
+            self.metrics.refused("invalid")
+        elif isinstance(error, UnknownModel):
+            self.metrics.refused("unknown_model")
+        elif isinstance(error, EngineDead):
+            self.metrics.refused("engine_dead")
         return response(error)
 
     def check_engines(self) -> None:

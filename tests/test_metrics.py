@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.engines.build import toy
 from server.engines.toy import ToyBrevity, ToyReward
-from server.metrics import OUTCOMES, REASONS, REWARD
+from server.metrics import KINDS, OUTCOMES, REASONS, REWARD
 from tests.fakes import FakeEngine, HeldPolicy, giving, world
 from tests.serving import Api, Json, meanwhile, ok, refused, serving, speaking, until
 
@@ -191,8 +191,27 @@ def test_what_is_to_be_counted_is_there_before_it_happens() -> None:
         return {sample.labels[label]: sample.value for sample in page if sample.name == name}
 
     assert there("decant_request_duration_seconds_count", "outcome") == dict.fromkeys(OUTCOMES, 0)
+    assert there("decant_tokens_total", "kind") == dict.fromkeys(KINDS, 0)
+    assert there("decant_candidates_total", "strategy") == {"sample": 0}
     assert there("decant_refused_total", "reason") == dict.fromkeys(REASONS, 0)
     assert [sample.value for sample in page if sample.name == "decant_requests_queued_limit"] == [7]
+
+
+def test_loaded_guides_are_counted_from_the_start(api: Api) -> None:
+    def counts() -> dict[str, float]:
+        return {s.labels["guide"]: s.value for s in api.metrics() if s.name == "decant_guide_requests_total"}
+
+    assert counts() == {"kind": 0, "brief": 0}
+    api.complete(decoding={"strategy": "sample", "guides": {"kind": 1.0}})
+    assert counts() == {"kind": 1, "brief": 0}
+
+
+def test_what_a_dead_engine_turns_away_is_counted() -> None:
+    with serving(world(engines={"policy": FakeEngine(errored=True)})) as api:
+        refused(api.post("completions", {"prompt": "good"}), 503)
+        refused(api.post("rewards", {"prompt": "good", "completions": ["bad"]}), 503)
+        assert api.metric("decant_refused_total", reason="engine_dead") == 2
+        assert api.metric("decant_refused_total") == 2
 
 
 def test_scoring_is_counted_as_a_strategy_of_its_own(api: Api) -> None:
