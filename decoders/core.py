@@ -145,6 +145,9 @@ class Rng(Protocol):
     def seed(self) -> int | None:
         """A seed for one engine call, or None where the request is not to be reproducible."""
 
+    def plain(self) -> "Rng":
+        """The same for a draw of one that is all that a request asks of the engine: `seed` keeps the request's own."""
+
     def fork(self) -> "Rng":
         """Randomness of its own for work that goes on beside this, whose order nobody knows."""
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -110,6 +111,41 @@ async def as_done(work: Sequence[Coroutine[Any, Any, T]]) -> AsyncGenerator[tupl
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def merge(runs: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[tuple[int, T]]:
+    """The items of all generators as they come, each with its generator's index. The first failure ends all."""
+    if len(runs) == 1:
+        async with aclosing(runs[0]) as run:
+            async for item in run:
+                yield 0, item
+        return
+    queue: asyncio.Queue[tuple[int, T] | None] = asyncio.Queue()
+
+    async def pump(index: int, run: AsyncGenerator[T]) -> None:
+        try:
+            async with aclosing(run):
+                async for item in run:
+                    queue.put_nowait((index, item))
+        finally:
+            queue.put_nowait(None)
+
+    pumps = [asyncio.create_task(pump(i, run)) for i, run in enumerate(runs)]
+    try:
+        left = len(pumps)
+        while left:
+            item = await queue.get()
+            if item is not None:
+                yield item
+                continue
+            left -= 1
+            for task in pumps:
+                if task.done():
+                    task.result()
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
 
 
 async def both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tuple[T, U]:

@@ -37,7 +37,8 @@ class Draw(Decoder, frozen=True, extra="forbid"):
         sampling = self.guided(models, sampling)
         draws = with_logprobs(sampling) if self.return_kl and sampling.guides else sampling
         parts: list[list[Candidate]] = [[] for _ in range(sampling.n)]
-        samples = models.policy.sample(prompt, sampling.n, draws, rng, pieces=sampling.stream)
+        own = rng.plain() if sampling.n == 1 else rng
+        samples = models.policy.sample(prompt, sampling.n, draws, own, pieces=sampling.stream)
         try:
             async for index, piece in samples:
                 parts[index].append(piece)

@@ -7,7 +7,7 @@ an error of `server.errors`; it takes too long; the client leaves; the server sh
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,8 +17,9 @@ from starlette.types import Receive, Scope, Send
 
 from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import DecantError, InvalidRequest
-from decoders.events import Event, Run, Step
+from decoders.events import Run, Step
 from decoders.models import Models
+from decoders.pool import merge
 from decoders.rng import SeededRng
 from server.errors import Overloaded, RequestTimeout, status
 from server.service import Service
@@ -146,41 +147,6 @@ class Answer(Response):
         else:  # a reward, a time-out, a dead engine: whoever runs the server wants to know
             log.warning("a %s request failed: %s", self._job.name, error)
         await self._writer.fail(error, send)
-
-
-async def merge(runs: Sequence[Run]) -> AsyncGenerator[tuple[int, Event]]:
-    """The events of all runs as they come, each with its run's index. The first failure ends all."""
-    if len(runs) == 1:
-        async with aclosing(runs[0]) as run:
-            async for event in run:
-                yield 0, event
-        return
-    queue: asyncio.Queue[tuple[int, Event] | None] = asyncio.Queue()
-
-    async def pump(index: int, run: Run) -> None:
-        try:
-            async with aclosing(run):
-                async for event in run:
-                    queue.put_nowait((index, event))
-        finally:
-            queue.put_nowait(None)
-
-    pumps = [asyncio.create_task(pump(i, run)) for i, run in enumerate(runs)]
-    try:
-        left = len(pumps)
-        while left:
-            item = await queue.get()
-            if item is not None:
-                yield item
-                continue
-            left -= 1
-            for task in pumps:
-                if task.done():
-                    task.result()
-    finally:
-        for task in pumps:
-            task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
 
 
 def _outcome(error: Exception) -> str:

@@ -56,6 +56,9 @@ class Branch:
     def seed(self) -> int | None:
         return None
 
+    def plain(self) -> Rng:
+        return self
+
     def fork(self) -> Rng:
         return self  # on the toy nothing waits, so that even concurrent work draws in one order
 

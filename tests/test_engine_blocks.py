@@ -18,7 +18,7 @@ GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 23, "ignore_eos": True
 
 @pytest.fixture(scope="module")
 def plain(tiny: Tiny) -> dict[str, Any]:
-    """Greedy, of tokens that are whole characters: what bytes that are none look like is nobody's promise."""
+    """Greedy, of tokens that are whole characters, so that any part of a text can be a stop string."""
     words = tokenizer(tiny.models["policy"])
     odd = [i for i in range(len(words)) if not words.decode([i]).isascii()]
     return {**GREEDY, "logit_bias": dict.fromkeys(odd, -100.0)}
@@ -98,15 +98,58 @@ def test_a_token_that_ends_an_answer_ends_it_inside_a_block(
 
 
 @ways
-def test_bytes_split_between_blocks(tiny: Tiny, decoding: dict[str, Any]) -> None:
+@pytest.mark.parametrize("stop", [None, ["語"], ["\n", "🙂x", "日"]])
+def test_characters_split_between_tokens_and_blocks(
+    tiny: Tiny, decoding: dict[str, Any], stop: list[str] | None
+) -> None:
     """With biases that make parts of these characters likely, among bytes that are none."""
     for text in ("é", "日本語", "🙂🙂"):
         bias = {token: 12.0 + i % 3 for i, token in enumerate(tiny.ids(text * 3))}
-        body = {**GREEDY, "prompt": TEXTS[3], "logit_bias": bias}
+        body = {**GREEDY, "prompt": TEXTS[3] + "\n" + text, "logit_bias": bias, "stop": stop}
         blocks, whole = (tiny.post(**b)["choices"][0] for b in ({**body, "decoding": decoding}, body))
-        assert blocks["text"] == whole["text"]
-        logprobs = (choice["logprobs"]["token_logprobs"] for choice in (blocks, whole))
-        assert next(logprobs) == pytest.approx(next(logprobs), abs=1e-4)
+        same(blocks, whole)
+
+
+@ways
+@pytest.mark.parametrize("least", [1, 7, 12])
+def test_stop_strings_are_looked_for_after_min_tokens(
+    tiny: Tiny, plain: dict[str, Any], decoding: dict[str, Any], least: int
+) -> None:
+    text = tiny.post(prompt=TEXTS[0], **plain)["choices"][0]["text"]
+    for stop in ([text[1]], [text[3:5]], [text[2:9], text[4:6]]):
+        body = {**plain, "prompt": TEXTS[0], "stop": stop, "min_tokens": least}
+        blocks, whole = (tiny.post(**b)["choices"][0] for b in ({**body, "decoding": decoding}, body))
+        same(blocks, whole)
+
+
+@ways
+def test_of_two_stop_strings_the_first_to_complete_counts(
+    tiny: Tiny, plain: dict[str, Any], decoding: dict[str, Any]
+) -> None:
+    text = tiny.post(prompt=TEXTS[0], **plain)["choices"][0]["text"]
+    for at in range(0, len(text) - 9, 6):
+        body = {**plain, "prompt": TEXTS[0], "stop": [text[at : at + 9], text[at + 2 : at + 5]]}
+        blocks, whole = (tiny.post(**b)["choices"][0] for b in ({**body, "decoding": decoding}, body))
+        same(blocks, whole)
+
+
+def test_no_candidate_is_lost_where_a_stretch_begins_inside_a_character(tiny: Tiny) -> None:
+    """A newline stands in the prompt just before the characters that a stretch may begin inside of."""
+    decoding = {"strategy": "speculative_rejection", "n": 4, "checkpoints": [3, 6, 9], "return_candidates": True}
+
+    def ask(seed: int) -> dict[str, Any]:
+        body = {"prompt": "問\n日本語🙂", "max_tokens": 16, "temperature": 1.2, "stop": ["\n"], "seed": seed}
+        return tiny.post(**body, decoding=decoding)
+
+    with ThreadPoolExecutor(8) as pool:
+        for answer in pool.map(ask, range(30)):
+            ends = [
+                candidate["finish_reason"]
+                for candidate in answer["decoding"]["candidates"]
+                if not candidate.get("aborted")
+            ]
+            assert len(ends) >= 1
+            assert None not in ends
 
 
 @pytest.mark.parametrize("name", ["controlled", "steps", "cascade"])
@@ -172,8 +215,10 @@ def test_a_segment_ends_where_transformers_is_in_doubt(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize("reward", ["default", "steps", "tagged", "foreign", "likely", "implied"])
 def test_every_kind_of_reward_judges_unfinished_answers(tiny: Tiny, plain: dict[str, Any], reward: str) -> None:
-    """The one that went on has the greatest of its last blocks' rewards, as the reward alone says it."""
-    body = {**plain, "temperature": 1, "prompt": TEXTS[0], "seed": 5, "max_tokens": 9}
+    """The answer has the greatest of the beams' rewards, each as the reward alone scores its text."""
+    alphabet = [token for character in "QZ7%" for token in tiny.ids(character)]  # which no merge of the tokenizer joins
+    body = {**plain, "temperature": 1, "prompt": TEXTS[0], "seed": 5, "max_tokens": 9, "ignore_eos": True}
+    body["logit_bias"] = dict.fromkeys(alphabet, 100.0)
     decoding = {"strategy": "controlled", "candidates": 3, "block_tokens": 4, "beams": 3, "reward": reward}
     answer = tiny.post(**body, decoding={**decoding, "return_candidates": True})
     beams = answer["decoding"]["candidates"]
@@ -181,7 +226,7 @@ def test_every_kind_of_reward_judges_unfinished_answers(tiny: Tiny, plain: dict[
     assert result["rewards"][reward] == max(beam["rewards"][reward] for beam in beams)
     assert len(beams) == 3
     texts = [beam["text"] for beam in beams]
+    assert all(len(tiny.ids(text)) == len(text) == 9 for text in texts)
     alone = tiny.post("/v1/rewards", prompt=TEXTS[0], completions=texts, reward=reward)["data"]
-    for text, beam, row in zip(texts, beams, alone, strict=True):
-        if len(tiny.ids(text)) == beam["tokens"]:  # read as it was written
-            assert beam["rewards"][reward] == pytest.approx(row["rewards"][reward], abs=1e-3)
+    for beam, row in zip(beams, alone, strict=True):
+        assert beam["rewards"][reward] == pytest.approx(row["rewards"][reward], abs=1e-3)

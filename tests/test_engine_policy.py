@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine import Tiny, greedy, teacher_forced
+from tests.engine import Tiny, greedy, teacher_forced, tokenizer
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 TEXTS = [
@@ -79,6 +79,59 @@ def test_long_seeded_prompts_under_load_leave_the_engine_alive(tiny: Tiny) -> No
 @pytest.mark.parametrize("seed", [0, -(2**63), 2**63 - 1])
 def test_the_ends_of_the_seeds_range_are_seeds(tiny: Tiny, seed: int) -> None:
     assert len(tiny.post(prompt="x", max_tokens=2, seed=seed, n=4)["choices"]) == 4
+
+
+@pytest.mark.parametrize("seed", [-1, -3])
+@pytest.mark.parametrize("n", [1, 4])
+def test_seeds_that_vllm_reads_as_none_reproduce(tiny: Tiny, seed: int, n: int) -> None:
+    """vLLM takes -1 for no seed, and of -3 and four samples the third has that."""
+    answers = [tiny.post(prompt="x", max_tokens=12, seed=seed, n=n)["choices"] for _ in range(2)]
+    texts = [[choice["text"] for choice in answer] for answer in answers]
+    assert texts[0] == texts[1]
+
+
+def test_neighbouring_seeds_share_no_candidates(tiny: Tiny) -> None:
+    def candidates(seed: int) -> set[str]:
+        decoding = {"strategy": "best_of_n", "n": 8, "return_candidates": True}
+        answer = tiny.post(prompt=TEXTS[0], max_tokens=16, seed=seed, decoding=decoding)
+        return {candidate["text"] for candidate in answer["decoding"]["candidates"]}
+
+    drawn = [candidates(seed) for seed in range(4)]
+    assert len(set.union(*drawn)) == sum(map(len, drawn)) == 32
+
+
+def test_a_plain_draw_of_one_has_the_seed_that_vllm_would_have(tiny: Tiny) -> None:
+    """The first of two at that seed would be the same in vLLM; here two have seeds of their own."""
+    one = tiny.post(prompt=TEXTS[0], max_tokens=16, seed=11)["choices"][0]["text"]
+    sample = tiny.post(prompt=TEXTS[0], max_tokens=16, seed=11, decoding={"strategy": "sample"})["choices"][0]["text"]
+    two = [c["text"] for c in tiny.post(prompt=TEXTS[0], max_tokens=16, seed=11, n=2)["choices"]]
+    assert one == sample
+    assert one not in two
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_prompt_that_ends_inside_a_character_leaks_no_text(tiny: Tiny, cut: int, n: int, stream: bool) -> None:
+    """Token ids whose last character is not complete; vLLM would answer with the prompt's text, and stop in it."""
+    words = tokenizer(tiny.models["policy"])
+    ids = tiny.ids("user\nthe quick 🙂")
+    prompt, rest = ids[:-cut], ids[-cut:]
+    assert words.decode(prompt).endswith("�")
+    bias = dict.fromkeys(rest, 100.0) if cut == 1 else {}
+    body = {"prompt": prompt, "max_tokens": 4, "seed": 3, "n": n, "stop": ["\n"], "logit_bias": bias}
+    if not stream:
+        texts = [choice["text"] for choice in tiny.post(**body)["choices"]]
+    else:
+        texts = [""] * n
+        with tiny.client.stream("POST", "/v1/completions", json={**body, "stream": True}) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data: {"):
+                    for choice in json.loads(line.removeprefix("data: "))["choices"]:
+                        texts[choice["index"]] += choice["text"]
+    assert all("quick" not in text for text in texts)
+    if cut == 1:
+        assert all(text.startswith("🙂") for text in texts)
 
 
 HOSTILE: list[dict[str, Any]] = [

@@ -26,27 +26,47 @@ def test_a_seed_fixes_all_draws() -> None:
     assert draws(1) == draws(1) != draws(2)
 
 
-def test_the_first_engine_call_gets_the_requests_own_seed() -> None:
-    rng, twin = SeededRng(7), SeededRng(7)
-    seeds = [rng.seed() for _ in range(5)]
-    assert seeds[0] == 7
-    assert len(set(seeds)) == 5
-    assert all(s is not None and 0 <= s < 2**SEED_BITS for s in seeds)
-    assert seeds == [twin.seed() for _ in range(5)]
+def seeds(rng: SeededRng, count: int = 5) -> list[int | None]:
+    return [rng.seed() for _ in range(count)]
 
 
-def test_streams_of_one_seed_are_apart_and_only_the_first_has_the_seed_itself() -> None:
-    first, second = SeededRng(7, stream=0), SeededRng(7, stream=1)
-    assert first.seed() == 7 != second.seed()
-    draws = [[rng.draw([0.0] * 10) for _ in range(20)] for rng in (first, second, SeededRng(7, stream=2))]
+def test_engine_calls_get_seeds_derived_from_the_requests() -> None:
+    seen = seeds(SeededRng(7))
+    assert 7 not in seen
+    assert len(set(seen)) == 5
+    assert all(s is not None and 0 <= s < 2**SEED_BITS for s in seen)
+    assert seen == seeds(SeededRng(7))
+
+
+def test_neighbouring_seeds_share_no_samples() -> None:
+    """An engine gives sample j of n the seed s + j."""
+    engine = [
+        {s + j for j in range(256)} for request in range(-8, 9) for s in seeds(SeededRng(request)) if s is not None
+    ]
+    assert len(set.union(*engine)) == len(engine) * 256
+
+
+def test_a_plain_draw_of_one_keeps_the_requests_own_seed() -> None:
+    for seed in (0, 7, -2, -(2**63), 2**63 - 1):
+        assert SeededRng(seed).plain().seed() == seed
+    assert SeededRng(7, stream=1).plain().seed() != 7
+    assert SeededRng(7).fork().plain().seed() != 7
+
+
+def test_a_seed_that_vllm_reads_as_none_is_a_seed_all_the_same() -> None:
+    own = [SeededRng(-1).plain().seed() for _ in range(2)]
+    assert own[0] == own[1] != -1
+    assert own[0] is not None
+
+
+def test_streams_of_one_seed_are_apart() -> None:
+    engine = [tuple(seeds(SeededRng(7, stream=i))) for i in range(3)]
+    assert len(set(engine)) == 3
+    draws = [[rng.draw([0.0] * 10) for _ in range(20)] for rng in (SeededRng(7, stream=i) for i in range(3))]
     assert draws[0] != draws[1] != draws[2] != draws[0]
-
-
-def test_zero_is_a_seed() -> None:
-    assert SeededRng(0).seed() == 0
 
 
 def test_without_a_seed_the_engine_gets_none() -> None:
     rng = SeededRng()
-    assert rng.seed() is None
-    assert rng.seed() is None
+    assert seeds(rng) == [None] * 5
+    assert rng.plain().seed() is None

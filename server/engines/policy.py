@@ -13,14 +13,14 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from decoders.core import Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens, join
+from decoders.core import Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, join
 from decoders.errors import EngineFailed
-from decoders.pool import as_done, together
+from decoders.pool import as_done, merge, together
 from server.engines.doubt import LIKELIEST, entropy, trimmed
 from server.engines.guided.plan import Plan
+from server.engines.reader import Reader
 from server.engines.text import ModelText
 from server.engines.vllm import engine_errors, sampling_params
-from server.engines.wholes import whole
 
 
 class VllmPolicy:
@@ -49,20 +49,22 @@ class VllmPolicy:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
     ) -> AsyncGenerator[tuple[int, Candidate]]:
-        grammar = sampling.grammar
-        blame = None if grammar is None else "regex" if grammar.kind == "regex" else "response_format"
-        with engine_errors("policy", blame):
-            params = sampling_params(sampling, n, rng.seed(), pieces=pieces)
-            weights = self._plan.weights(sampling.guides)
-            params.extra_args = self._plan.extra_args(weights)
-            engine = self._guided if sampling.guides else self._engine
-            inputs = tokens_input(list(prompt.tokens), cache_salt=self._plan.salt(weights))
-            request = engine.generate(inputs, params, uuid.uuid4().hex)
-            async with aclosing(request) as outputs:
-                async for output in outputs:
-                    for part in output.outputs:
-                        if pieces or part.finished():
-                            yield part.index, _candidate(part, output, sampling)
+        if not self._text.incomplete(prompt.tokens):
+            async with aclosing(self._draw(prompt, n, sampling, rng.seed(), pieces=pieces)) as samples:
+                async for item in samples:
+                    yield item
+            return
+        # vLLM would put the prompt's text before the answer's, so here a reader of ours has the text.
+        reader = Reader(self._text, prompt.tokens, sampling)
+        answers = [self._read(prompt, reader.twin(), sampling, rng.seed()) for _ in range(n)]
+        parts: list[list[Candidate]] = [[] for _ in answers]
+        async with aclosing(merge(answers)) as read:
+            async for i, (piece, _) in read:
+                parts[i].append(piece)
+                if pieces:
+                    yield i, piece
+                elif piece.finish is not None:
+                    yield i, join(parts[i])
 
     async def extend(
         self,
@@ -78,37 +80,82 @@ class VllmPolicy:
     ) -> AsyncGenerator[tuple[int, Candidate, int]]:
         """One engine request of prompt and prefix: the prefix cache has most of their keys and values already.
 
-        With `cut`, one for each continuation, which is stopped as soon as a token comes that was in doubt.
+        With stop strings or `until`, one for each continuation, which is stopped when the whole answer's text has one
+        of them; with `cut`, one for each too, which is stopped as soon as a token comes that was in doubt.
         """
         room = min(tokens, sampling.max_tokens - len(begun.tokens))
-        block = replace(
-            sampling,
-            max_tokens=room,
-            min_tokens=min(room, max(0, sampling.min_tokens - len(begun.tokens))),
-            stop=(*sampling.stop, *until),
-            include_stop=True,
-        )
-
-        def text_of(tokens: Tokens) -> str:
-            return self._text.continuation(prompt.tokens, tokens, skip_special=sampling.skip_special_tokens)
-
+        least = min(room, max(0, sampling.min_tokens - len(begun.tokens)))
+        block = replace(sampling, max_tokens=room, min_tokens=least)
         longer = replace(prompt, tokens=prompt.tokens + begun.tokens)
-        if cut is None:
-            async with aclosing(self.sample(longer, n, block, rng)) as samples:
+        reader = Reader(self._text, prompt.tokens, sampling, until).read(begun.tokens)
+        if cut is not None:
+            told = replace(block, logprobs=max(LIKELIEST, sampling.logprobs or 0))
+            async with aclosing(as_done([self._until_doubt(longer, told, rng, cut) for _ in range(n)])) as segments:
+                async for i, (drawn, count) in segments:
+                    heard = replace(drawn, logprobs=trimmed(drawn.logprobs or (), sampling.logprobs))
+                    yield i, self._whole(begun, heard, reader.twin()), count
+        elif sampling.stop or until:
+            stretches = [self._stretch(begun, longer, block, reader.twin(), rng.seed()) for _ in range(n)]
+            async with aclosing(as_done(stretches)) as done:
+                async for i, (whole, count) in done:
+                    yield i, whole, count
+        else:
+            async with aclosing(self._draw(longer, n, block, rng.seed(), read=True)) as samples:
                 async for i, drawn in samples:
-                    yield i, whole(begun, drawn, sampling, text_of), len(drawn.tokens)
-            return
-        told = replace(block, logprobs=max(LIKELIEST, sampling.logprobs or 0))
-        async with aclosing(as_done([self._until_doubt(longer, told, rng, cut) for _ in range(n)])) as segments:
-            async for i, (drawn, count) in segments:
-                heard = replace(drawn, logprobs=trimmed(drawn.logprobs or (), sampling.logprobs))
-                yield i, whole(begun, heard, sampling, text_of), count
+                    yield i, self._whole(begun, drawn, reader.twin()), len(drawn.tokens)
+
+    async def _stretch(
+        self, begun: Candidate, prompt: Prompt, sampling: Sampling, reader: Reader, seed: int | None
+    ) -> tuple[Candidate, int]:
+        """`begun` and a stretch of at most `sampling.max_tokens` tokens after it, and the tokens drawn."""
+        pieces = [begun]
+        count = 0
+        async with aclosing(self._read(prompt, reader, sampling, seed)) as read:
+            async for piece, drawn in read:
+                pieces.append(piece)
+                count += drawn
+        return replace(join(pieces), text=reader.text), count
+
+    async def _read(
+        self, prompt: Prompt, reader: Reader, sampling: Sampling, seed: int | None
+    ) -> AsyncGenerator[tuple[Candidate, int]]:
+        """One answer's pieces as `reader` reads them, each with the tokens drawn; drawing stops where it ends."""
+        async with aclosing(self._draw(prompt, 1, sampling, seed, pieces=True, read=True)) as samples:
+            async for _, drawn in samples:
+                piece, ends = reader.piece(drawn)
+                yield piece, len(drawn.tokens)
+                if ends:
+                    return
+
+    def _whole(self, begun: Candidate, drawn: Candidate, reader: Reader) -> Candidate:
+        piece, _ = reader.piece(drawn)
+        return replace(join([begun, piece]), text=reader.text)
+
+    async def _draw(
+        self, prompt: Prompt, n: int, sampling: Sampling, seed: int | None, *, pieces: bool = False, read: bool = False
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        """As `sample`, by one engine request. With `read`, texts and stop strings are left to a reader."""
+        grammar = sampling.grammar
+        blame = None if grammar is None else "regex" if grammar.kind == "regex" else "response_format"
+        with engine_errors("policy", blame):
+            params = sampling_params(replace(sampling, stop=()) if read else sampling, n, seed, pieces=pieces)
+            params.detokenize = not read or sampling.logprobs is not None
+            weights = self._plan.weights(sampling.guides)
+            params.extra_args = self._plan.extra_args(weights)
+            engine = self._guided if sampling.guides else self._engine
+            inputs = tokens_input(list(prompt.tokens), cache_salt=self._plan.salt(weights))
+            request = engine.generate(inputs, params, uuid.uuid4().hex)
+            async with aclosing(request) as outputs:
+                async for output in outputs:
+                    for part in output.outputs:
+                        if pieces or part.finished():
+                            yield part.index, _candidate(part, output, sampling)
 
     async def _until_doubt(self, prompt: Prompt, sampling: Sampling, rng: Rng, cut: Cut) -> tuple[Candidate, int]:
         """A completion up to the first token that was in doubt, and the tokens drawn to know that."""
         kept: list[Candidate] = []
         count = drawn = 0
-        async with aclosing(self.sample(prompt, 1, sampling, rng, pieces=True)) as samples:
+        async with aclosing(self._draw(prompt, 1, sampling, rng.seed(), pieces=True, read=True)) as samples:
             async for _, piece in samples:
                 drawn += len(piece.tokens)
                 logprobs = piece.logprobs or ()
@@ -173,7 +220,7 @@ def _candidate(part: CompletionOutput, output: RequestOutput, sampling: Sampling
             None if entry is None else _logprob(entry, token)
             for entry, token in zip(prompt_logprobs, output.prompt_token_ids or (), strict=True)
         ),
-        trimmed=isinstance(part.stop_reason, str) and not sampling.include_stop,
+        trimmed=isinstance(part.stop_reason, str),  # a token may run past a stop string that is included
     )
 
 

@@ -10,6 +10,8 @@ from decoders.errors import InvalidRequest
 
 Message = Mapping[str, str]
 CONTEXT = 6  # tokens of a prompt that decide how the text after it begins
+LONGEST = 4  # bytes of a character, in UTF-8
+PARTIAL = "�"  # what incomplete bytes decode to
 LONG = 4096  # characters; a longer text is encoded outside the event loop
 
 
@@ -42,6 +44,10 @@ class ModelText:
         self.vocab_size = vocab_size
 
     @property
+    def tokenizer(self) -> Any:
+        return self._tokenizer
+
+    @property
     def has_chat_template(self) -> bool:
         return bool(self._tokenizer.chat_template)
 
@@ -59,6 +65,14 @@ class ModelText:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens)))
+
+    def incomplete(self, tokens: Tokens) -> int:
+        """How many of the last tokens hold the first bytes of a character that they do not complete."""
+        end = tokens[-CONTEXT:]
+        if not self.decode(end).endswith(PARTIAL):
+            return 0
+        lengths = range(1, min(LONGEST, len(end) + 1))
+        return next((n for n in lengths if not self.decode(end[: len(end) - n]).endswith(PARTIAL)), 0)
 
     def continuation(self, prompt: Tokens, tokens: Tokens, *, skip_special: bool) -> str:
         """The text of `tokens` after `prompt`, which decides whether a word begins with its space."""
