@@ -134,9 +134,9 @@ async def merge(runs: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[tuple[int, 
     try:
         left = len(pumps)
         while left:
-            item = await queue.get()
-            if item is not None:
-                yield item
+            came = await queue.get()
+            if came is not None:
+                yield came
                 continue
             left -= 1
             for task in pumps:

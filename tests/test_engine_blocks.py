@@ -138,7 +138,13 @@ def test_no_candidate_is_lost_where_a_stretch_begins_inside_a_character(tiny: Ti
     decoding = {"strategy": "speculative_rejection", "n": 4, "checkpoints": [3, 6, 9], "return_candidates": True}
 
     def ask(seed: int) -> dict[str, Any]:
-        body = {"prompt": "問\n日本語🙂", "max_tokens": 16, "temperature": 1.2, "stop": ["\n"], "seed": seed}
+        body: dict[str, Any] = {
+            "prompt": "問\n日本語🙂",
+            "max_tokens": 16,
+            "temperature": 1.2,
+            "stop": ["\n"],
+            "seed": seed,
+        }
         return tiny.post(**body, decoding=decoding)
 
     with ThreadPoolExecutor(8) as pool:

@@ -119,7 +119,7 @@ def test_a_prompt_that_ends_inside_a_character_leaks_no_text(tiny: Tiny, cut: in
     prompt, rest = ids[:-cut], ids[-cut:]
     assert words.decode(prompt).endswith("�")
     bias = dict.fromkeys(rest, 100.0) if cut == 1 else {}
-    body = {"prompt": prompt, "max_tokens": 4, "seed": 3, "n": n, "stop": ["\n"], "logit_bias": bias}
+    body: dict[str, Any] = {"prompt": prompt, "max_tokens": 4, "seed": 3, "n": n, "stop": ["\n"], "logit_bias": bias}
     if not stream:
         texts = [choice["text"] for choice in tiny.post(**body)["choices"]]
     else:
