@@ -44,12 +44,20 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
         """
 
     @abstractmethod
-    def sequences(self, n: int, models: Models) -> int:
-        """How many sequences it keeps in the engine at once for a request of `n` results."""
+    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+        """Return how many sequences it may be drawing at the same time for one prompt, rollouts included.
+
+        Rollouts that a store has now are not counted. If they leave it before they are read, they are drawn all the
+        same, and the engine queues what is over the promise.
+        """
 
     @abstractmethod
     def most(self, sampling: Sampling, models: Models) -> Cost:
-        """The most that it may draw for one prompt: candidates and generated tokens."""
+        """Return the most candidates and tokens that it may draw for one prompt, all that it discards included.
+
+        It stands on the contract of `Policy`: a sample has at most `max_tokens` tokens, and a continuation at most as
+        many as it is asked for and as the answer has room for.
+        """
 
     def check(self, models: Models, sampling: Sampling) -> None:  # noqa: ARG002
         """Raise `InvalidRequest` for what can not be honoured, before any work."""

@@ -55,8 +55,8 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
         None, description="Stop drawing once the best reward, or quantile if calibrated, is at least this."
     )
 
-    def sequences(self, n: int, models: Models) -> int:  # noqa: ARG002
-        return self._batch + self.references_at_once(models)
+    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+        return self._batch + await self.references_at_once(prompt, models, sampling)
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         return times(sampling, self._limit) + self.most_rollouts(sampling, models)

@@ -103,9 +103,20 @@ class Tail:
         return new
 
 
-def rounds(sampling: Sampling, tokens: int) -> int:
-    """How many blocks of `tokens` tokens the longest answer has."""
-    return -(-sampling.max_tokens // tokens)
+def block_bound(max_tokens: int, least: int, most: int) -> tuple[int, int]:
+    """Return how many blocks an answer may have, and how many tokens one candidate for each of them may draw in all.
+
+    Args:
+        max_tokens: Tokens of the longest answer.
+        least: Tokens of the shortest block that is kept, unless it ends the answer.
+        most: Tokens of the longest block.
+
+    The t-th block follows at least t * least tokens, so a candidate for it has at most max_tokens - t * least left.
+    """
+    starts = range(0, max_tokens, least)
+    full = min(len(starts), max(0, (max_tokens - most) // least + 1))  # blocks that have room for `most` tokens
+    rest = starts[full:]
+    return len(starts), full * most + len(rest) * max_tokens - sum(rest)
 
 
 def check_blocks(sampling: Sampling) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from decoders.blocks import Blocks, Tail, check_blocks
+from decoders.blocks import Blocks, Tail, block_bound, check_blocks
 from decoders.core import EMPTY, Candidate, Cut, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import Cost, Done, Result, Run, Scored, Step
@@ -68,15 +68,17 @@ class Cascade(Search, frozen=True, extra="forbid"):
     segment_tokens: int = Field(64, ge=1, description="Tokens of a segment, at most.")
     segment_least: int = Field(4, ge=1, description="Tokens of a segment, at least.")
 
-    def sequences(self, n: int, models: Models) -> int:
-        return max(n * min(self.batch, self.max_tries), self.references_at_once(models))
+    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+        return max(
+            sampling.n * min(self.batch, self.max_tries), await self.references_at_once(prompt, models, sampling)
+        )
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
-        """Every segment as short as it can be and tried as often; a try may draw a token that it throws away."""
-        segments = -(-sampling.max_tokens // min(self.segment_least, self.segment_tokens))
-        tries = sampling.n * segments * self.max_tries
-        tokens = sampling.n * sampling.max_tokens * self.max_tries + tries
-        return Cost(tries, tokens) + self.most_rollouts(sampling, models)
+        """Every segment that is accepted as short as can be, and every try before it as long as can be."""
+        least = min(self.segment_least, self.segment_tokens)
+        segments, drawn = block_bound(sampling.max_tokens, least, self.segment_tokens)
+        width = sampling.n * self.max_tries
+        return Cost(width * segments, width * drawn) + self.most_rollouts(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)

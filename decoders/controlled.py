@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from decoders.blocks import Blocks, Tail, check_blocks, rounds
+from decoders.blocks import Blocks, Tail, block_bound, check_blocks
 from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
@@ -62,13 +62,15 @@ class Controlled(Search, frozen=True, extra="forbid"):
     beams: int = Field(1, ge=1, le=64, description="B: unfinished answers that are kept.")
     select: Annotated[Argmax | Softmax, Field(discriminator="by")] = Field(default_factory=Argmax)
 
-    def sequences(self, n: int, models: Models) -> int:
-        return max(n * self.beams * self.candidates, self.references_at_once(models))
+    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+        return max(sampling.n * self.beams * self.candidates, await self.references_at_once(prompt, models, sampling))
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
-        steps = sampling.max_tokens if self.block_stop else rounds(sampling, self.block_tokens)
+        """Blocks are full but for the last, so an answer has as many as fit. With `block_stop` one may be as short as
+        a token: each step then draws full blocks, and may keep a token of them."""
+        steps, drawn = block_bound(sampling.max_tokens, 1 if self.block_stop else self.block_tokens, self.block_tokens)
         width = sampling.n * self.beams * self.candidates
-        return Cost(width * steps, width * sampling.max_tokens) + self.most_rollouts(sampling, models)
+        return Cost(width * steps, width * drawn) + self.most_rollouts(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)

@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from decoders.blocks import Blocks, check_blocks, rounds
+from decoders.blocks import Blocks, block_bound, check_blocks
 from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
@@ -63,13 +63,13 @@ class Particles(Search, frozen=True, extra="forbid"):
     beta: Beta = 1.0
     ess_threshold: float = Field(0.5, ge=0, le=1, description="Resample below this share of P; 0 never does.")
 
-    def sequences(self, n: int, models: Models) -> int:
-        return max(n * self.particles, self.references_at_once(models))
+    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+        return max(sampling.n * self.particles, await self.references_at_once(prompt, models, sampling))
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         width = sampling.n * self.particles
-        blocks = Cost(width * rounds(sampling, self.block_tokens), width * sampling.max_tokens)
-        return blocks + self.most_rollouts(sampling, models)
+        steps, drawn = block_bound(sampling.max_tokens, self.block_tokens, self.block_tokens)
+        return Cost(width * steps, width * drawn) + self.most_rollouts(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)

@@ -59,11 +59,12 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
 
     proposal: Proposal | None = Field(None, description="The strategy whose answers it chooses among.")
 
-    def sequences(self, n: int, models: Models) -> int:
+    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         if self.proposal is None:
-            return super().sequences(n, models)
+            return await super().sequences(prompt, models, sampling)
         runs, each = _runs(self.proposal, self._batch)
-        return runs * self.proposal.sequences(each, models) + self.references_at_once(models)
+        inner = await self.proposal.sequences(prompt, models, replace(sampling, n=each))
+        return runs * inner + await self.references_at_once(prompt, models, sampling)
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         if self.proposal is None:

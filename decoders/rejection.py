@@ -47,8 +47,8 @@ class Rejection(Search, frozen=True, extra="forbid"):
     batch: int = Field(16, ge=1, le=256, description="Candidates drawn at a time.")
     max_draws: int = Field(256, ge=1, le=4096, description="Candidates for all results together.")
 
-    def sequences(self, n: int, models: Models) -> int:  # noqa: ARG002
-        return max(min(self.batch, self.max_draws), self.references_at_once(models))
+    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+        return max(min(self.batch, self.max_draws), await self.references_at_once(prompt, models, sampling))
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         return times(sampling, self.max_draws) + self.most_rollouts(sampling, models)

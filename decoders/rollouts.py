@@ -48,27 +48,41 @@ async def rollouts(
     Raises `InvalidRequest` where they would have to be drawn now and `on_demand` does not allow it.
     """
     frozen = frozen_policy(sampling)
+    known = await _stored(prompt, count, models, names, frozen)
+    lacking = [name for name in names if name not in known]
+    if not lacking:
+        return Rollouts(known)
+    if not on_demand:
+        raise InvalidRequest(
+            f"This prompt, sampled this way, has no {count} stored rollouts of {', '.join(lacking)}: run `decant "
+            "calibrate`, or allow them to be drawn now with on_demand.",
+            field,
+        )
+    pool = Pool(lacking)
+    await pool.draw(prompt, count, models, frozen, rng)
+    if models.calibration is not None:
+        for name in lacking:
+            await models.calibration.keep(prompt, frozen, name, pool.rewards[name])
+    return Rollouts({**known, **{name: rank(values) for name, values in pool.rewards.items()}}, pool.cost)
+
+
+async def missing(prompt: Prompt, count: int, models: Models, names: Sequence[str], sampling: Sampling) -> list[str]:
+    """Return those of `names` that have fewer than `count` stored rollouts of this prompt."""
+    known = await _stored(prompt, count, models, names, frozen_policy(sampling))
+    return [name for name in names if name not in known]
+
+
+async def _stored(
+    prompt: Prompt, count: int, models: Models, names: Sequence[str], frozen: Sampling
+) -> dict[str, Sequence[float]]:
+    """Return the stored rollouts of each of `names` that has at least `count`, in order."""
     known: dict[str, Sequence[float]] = {}
     if models.calibration is not None:
         for name in names:
             stored = await models.calibration.stored(prompt, frozen, name)
             if len(stored) >= count:
                 known[name] = rank(stored)
-    missing = [name for name in names if name not in known]
-    if not missing:
-        return Rollouts(known)
-    if not on_demand:
-        raise InvalidRequest(
-            f"This prompt, sampled this way, has no {count} stored rollouts of {', '.join(missing)}: run `decant "
-            "calibrate`, or allow them to be drawn now with on_demand.",
-            field,
-        )
-    pool = Pool(missing)
-    await pool.draw(prompt, count, models, frozen, rng)
-    if models.calibration is not None:
-        for name in missing:
-            await models.calibration.keep(prompt, frozen, name, pool.rewards[name])
-    return Rollouts({**known, **{name: rank(values) for name, values in pool.rewards.items()}}, pool.cost)
+    return known
 
 
 def frozen_policy(sampling: Sampling) -> Sampling:

@@ -19,8 +19,8 @@ from decoders.pool import together
 class Draw(Decoder, frozen=True, extra="forbid"):
     """One draw per result from the policy, guided or not."""
 
-    def sequences(self, n: int, models: Models) -> int:  # noqa: ARG002
-        return n
+    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:  # noqa: ARG002
+        return sampling.n
 
     def most(self, sampling: Sampling, models: Models) -> Cost:  # noqa: ARG002
         return times(sampling, sampling.n)

@@ -9,7 +9,7 @@ from decoders.events import Cost, Done, Result, Run
 from decoders.judge import Judge
 from decoders.models import Models, RewardSpec
 from decoders.pool import together
-from decoders.rollouts import rollouts, size
+from decoders.rollouts import missing, rollouts, size
 
 
 class Score:
@@ -37,14 +37,18 @@ class Score:
         self._count = count
         self._on_demand = on_demand
 
-    def sequences(self, n: int, models: Models) -> int:  # noqa: ARG002
-        return max(
-            len(self._completions), size(self._count, models) if self._calibrated and models.calibration is None else 0
-        )
+    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+        count = self._references(models)
+        if count and not await missing(prompt, count, models, list(models.weights(self._reward)), sampling):
+            count = 0
+        return max(len(self._completions), count)
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         """The most that it may draw: the rollouts, where it is allowed to."""
-        return times(sampling, size(self._count, models) if self._calibrated and self._on_demand else 0)
+        return times(sampling, self._references(models))
+
+    def _references(self, models: Models) -> int:
+        return size(self._count, models) if self._calibrated and self._on_demand else 0
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         weights = models.weights(self._reward)

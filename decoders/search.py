@@ -11,7 +11,7 @@ from decoders.errors import InvalidRequest
 from decoders.events import Cost
 from decoders.judge import Judge
 from decoders.models import Models
-from decoders.rollouts import rollouts, size
+from decoders.rollouts import missing, rollouts, size
 from decoders.transforms import Identity, Transform
 
 Count = Annotated[int, Field(ge=1, le=1024)]
@@ -55,10 +55,13 @@ class Search(Decoder, frozen=True, extra="forbid"):
         """What its rollouts may take."""
         return times(sampling, self.references(models))
 
-    def references_at_once(self, models: Models) -> int:
-        """How many rollouts it draws beside its candidates; where there is a store, as a rule none."""
-        return 0 if models.calibration is not None else self.references(models)
+    async def references_at_once(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+        """Return how many rollouts it has to draw: none where the store has those of every reward."""
+        count = self.references(models)
+        if count and not await missing(prompt, count, models, list(self.weights(models)), sampling):
+            return 0
+        return count
 
     def references(self, models: Models) -> int:
-        """How many rollouts it may have to draw."""
-        return size(self.rollouts, models) if self.calibrated else 0
+        """Return how many rollouts it may have to draw."""
+        return size(self.rollouts, models) if self.calibrated and self.on_demand else 0

@@ -71,8 +71,8 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
     ] = Field(default_factory=lambda: [16, 32, 64, 128], description="Lengths in tokens at which some are given up.")
     keep: float = Field(0.5, gt=0, le=1, description="The fraction of the unfinished that goes on, rounded up.")
 
-    def sequences(self, n: int, models: Models) -> int:
-        return max(n * self.n, self.references_at_once(models))
+    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+        return max(sampling.n * self.n, await self.references_at_once(prompt, models, sampling))
 
     def most(self, sampling: Sampling, models: Models) -> Cost:
         """Each stretch between checkpoints with as many as can be left."""

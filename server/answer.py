@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.responses import Response
@@ -19,7 +19,7 @@ from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import DecantError, InvalidRequest
 from decoders.events import Run, Step
 from decoders.models import Models
-from decoders.pool import merge
+from decoders.pool import merge, together
 from decoders.rng import SeededRng
 from server.errors import Overloaded, RequestTimeout, status
 from server.service import Service
@@ -31,7 +31,7 @@ log = logging.getLogger("decant")
 class Runnable(Protocol):
     """What of a strategy is run."""
 
-    def sequences(self, n: int, models: Models) -> int: ...
+    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int: ...
 
     def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run: ...
 
@@ -44,9 +44,13 @@ class Job:
     name: str
     prompts: Sequence[tuple[Prompt, Sampling]]
     seed: int | None
+    arrived: float = field(default_factory=time.perf_counter)
+    """When the request came, before its body was read, in `perf_counter`'s seconds."""
 
-    def sequences(self, models: Models) -> int:
-        return sum(self.strategy.sequences(sampling.n, models) for _, sampling in self.prompts)
+    async def sequences(self, models: Models) -> int:
+        """How many sequences all its prompts together may be drawing at the same time."""
+        widths = await together(self.strategy.sequences(prompt, models, sampling) for prompt, sampling in self.prompts)
+        return sum(widths)
 
 
 class Answer(Response):
@@ -70,11 +74,10 @@ class Answer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         metrics, name = self._service.metrics, self._job.name
-        started = time.perf_counter()
         outcome = "ok"
         metrics.began(name)
         self._service.begin(self)
-        self._work = asyncio.create_task(self._run(send, started))
+        self._work = asyncio.create_task(self._run(send))
         leaving = asyncio.create_task(_left(receive))
         try:
             await asyncio.wait((self._work, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -92,7 +95,7 @@ class Answer(Response):
             leaving.cancel()
             await _ended(self._work)
             self._service.end(self)
-            metrics.ended(name, outcome, time.perf_counter() - started)
+            metrics.ended(name, outcome, time.perf_counter() - self._job.arrived)
 
     async def _settle(self) -> None:
         """Wait for the work; raise what it raised, or the reason that it was stopped for."""
@@ -105,16 +108,17 @@ class Answer(Response):
             if not self._work.cancelled():  # it is this task that is cancelled
                 raise
 
-    async def _run(self, send: Send, started: float) -> None:
+    async def _run(self, send: Send) -> None:
         service, job = self._service, self._job
         seconds = service.settings.request_timeout_s
+        admitting = time.perf_counter()
         try:
             async with (
                 asyncio.timeout(seconds) as limit,
                 self._writer.writing(send),
-                service.admission.place(job.sequences(service.loaded.models)),
+                service.admission.place(await job.sequences(service.loaded.models)),
             ):
-                queued = time.perf_counter() - started
+                queued = time.perf_counter() - admitting
                 service.metrics.queued(job.name, queued)
                 first = True
                 async with aclosing(merge(self._runs())) as events:
@@ -122,7 +126,7 @@ class Answer(Response):
                         if isinstance(event, Step):
                             if first:
                                 first = False
-                                service.metrics.first_token(job.name, time.perf_counter() - started)
+                                service.metrics.first_token(job.name, time.perf_counter() - job.arrived)
                         else:
                             service.metrics.answered(job.name, len(job.prompts[index][0].tokens), event)
                         await self._writer.write(index, event, send)

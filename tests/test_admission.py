@@ -1,6 +1,7 @@
 """Who works, who waits and who is turned away; and how a server stops without losing a request."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from server.admission import Admission
 from server.errors import Overloaded
 from tests.fakes import HeldPolicy, world
-from tests.serving import PATIENCE, meanwhile, refused, serving, until
+from tests.serving import PATIENCE, meanwhile, ok, refused, serving, until
+from tests.test_bounds import Store
 
 BODY = {"prompt": "good"}
 
@@ -190,3 +192,20 @@ def test_over_http_a_full_queue_is_a_503_with_retry_after() -> None:
             assert policy.opened == 1
             policy.released.set()
         assert first.result().status_code == second.result().status_code == 200
+
+
+def test_a_calibrated_request_on_a_cold_store_holds_places_for_its_rollouts() -> None:
+    policy = HeldPolicy()
+    loaded = world(policy)
+    loaded.models = replace(loaded.models, calibration=Store())
+    decoding = {"strategy": "best_of_n", "n": 1, "calibrated": True, "rollouts": 5}
+    body = {"prompt": "good", "decoding": decoding}
+    with serving(loaded, max_sequences=6) as api, meanwhile(lambda: api.post("completions", body)) as first:
+        until(lambda: policy.working == 2)  # its candidate and its rollouts
+        with meanwhile(lambda: api.post("completions", {"prompt": "good"})) as second:
+            until(lambda: api.server._service.admission.queued == 1)
+            policy.released.set()
+            ok(first.result())
+            ok(second.result())
+        ok(api.post("completions", body))
+        assert policy.opened == 4, "rollouts were drawn again"

@@ -18,7 +18,7 @@ from decoders.weights import best_of_n_kl, ranked_kl
 from evaluation.replay import Kept
 from server.engines.toy import EOS, ToyBrevity, ToyPolicy, ToyReward
 from tests import laws
-from tests.enumerate import done, every_path, on
+from tests.enumerate import PROMPT, done, every_path, on
 
 POLICY = ToyPolicy(vocabulary=3, longest=3)
 MODELS = Models(POLICY, {"default": ToyReward(), "brevity": ToyBrevity()})
@@ -206,10 +206,21 @@ def test_fields_out_of_range_are_refused(fields: dict[str, Any]) -> None:
 
 
 def test_sequences_in_the_engine() -> None:
-    assert BestOfN(n=6).sequences(1, MODELS) == 6
-    assert BestOfN(n=6, batch=3).sequences(1, MODELS) == 3
-    assert BestOfN(n=6, stop_at=1.0).sequences(1, MODELS) == 4
-    assert BestOfN(n=2, stop_at=1.0).sequences(1, MODELS) == 2
-    assert BestOfN(n=6, calibrated=True, rollouts=10).sequences(1, MODELS) == 16
-    assert BestOfN(n=6, calibrated=True, rollouts=10).sequences(1, replace(MODELS, calibration=Kept([]))) == 6
-    assert BestOfN(n=6, rollouts=10).sequences(1, MODELS) == 6
+    async def ask(decoder: BestOfN, models: Models = MODELS) -> int:
+        return await decoder.sequences(PROMPT, models, Sampling())
+
+    async def test() -> None:
+        assert await ask(BestOfN(n=6)) == 6
+        assert await ask(BestOfN(n=6, batch=3)) == 3
+        assert await ask(BestOfN(n=6, stop_at=1.0)) == 4
+        assert await ask(BestOfN(n=2, stop_at=1.0)) == 2
+        assert await ask(BestOfN(n=6, rollouts=10)) == 6
+        assert await ask(BestOfN(n=6, calibrated=True, rollouts=0)) == 6
+        calibrated = BestOfN(n=6, reward="default", calibrated=True, rollouts=10)
+        assert await ask(calibrated) == 16
+        cold, warm = (replace(MODELS, calibration=Kept(kept)) for kept in ([], [0.0] * 10))
+        assert await ask(calibrated, cold) == 16
+        assert await ask(calibrated, warm) == 6
+        assert await ask(calibrated.model_copy(update={"on_demand": False}), cold) == 6
+
+    asyncio.run(test())

