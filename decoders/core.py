@@ -16,12 +16,21 @@ Finish = Literal["stop", "length"]
 class Prompt:
     """What the policy continues: token ids of its own vocabulary and the text they stand for.
 
-    `messages` is the chat that was rendered, for a reward model with a chat template of its own.
+    `messages` is the chat that was rendered, for a reward model with a chat template of its own. `continues` says that
+    its last message is the beginning of the assistant's turn, which the policy goes on with.
     """
 
     tokens: Tokens
     text: str
     messages: tuple[Mapping[str, str], ...] | None = None
+    continues: bool = False
+
+    def answered(self, completion: str) -> tuple[Mapping[str, str], ...]:
+        """Return the chat with the assistant's finished turn: one message, also where the prompt has its beginning."""
+        messages = self.messages or ()
+        if self.continues and messages:
+            return (*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + completion})
+        return (*messages, {"role": "assistant", "content": completion})
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ class CalibrationStore:
             "reward": self._rewards.get(reward, reward),
             "tokens": prompt.tokens,
             "messages": prompt.messages,  # a reward may read these with a template of its own
+            "continues": prompt.continues,
             "sampling": asdict(sampling),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

@@ -127,6 +127,7 @@ def test_another_value_of_any_sampling_parameter_is_another_row(path: Path) -> N
         Prompt((2, 1), "good bad"),
         Prompt((1, 2), "good bad", ()),
         Prompt((1, 2), "good bad", ({"role": "user", "content": "good bad"},)),
+        Prompt((1, 2), "good bad", continues=True),
     ],
 )
 def test_other_tokens_or_messages_are_another_row(path: Path, prompt: Prompt) -> None:

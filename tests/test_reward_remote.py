@@ -73,6 +73,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.engines.remote.RETRY_AFTER", 0.001)
 
 
+def test_a_completion_of_a_begun_turn_is_judged_with_its_beginning_as_one_turn() -> None:
+    judge = Judge([rewards])
+    chat = (*CHAT, {"role": "assistant", "content": "he"})
+    prompt = Prompt((1,), "hi he", chat, continues=True)
+    assert judge.ask((prompt, Candidate((1,), "llo", "stop"))) == [7.0]
+    assert judge.bodies[0]["messages"] == [*CHAT, {"role": "assistant", "content": "hello"}]
+    assert prompt.messages == chat
+    judge.ask(pair("hi", "llo", chat))
+    assert judge.bodies[1]["messages"] == [*chat, {"role": "assistant", "content": "llo"}]
+
+
 @pytest.mark.parametrize("url", [CLASSIFY, POOLING])
 def test_texts_go_together_and_come_back_in_order(url: str) -> None:
     judge = Judge([lambda body: rewards(body, url)])

@@ -86,4 +86,4 @@ class RemoteReward:
 
 def _chat(pair: Pair) -> list[dict[str, str]]:
     prompt, candidate = pair
-    return [*map(dict, prompt.messages or ()), {"role": "assistant", "content": candidate.text}]
+    return [dict(message) for message in prompt.answered(candidate.text)]

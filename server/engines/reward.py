@@ -93,8 +93,7 @@ class VllmReward:
     def _encode(self, prompt: Prompt, completion: str) -> Tokens:
         if prompt.messages is None or not self._text.has_chat_template:
             return self._text.tokens(prompt.text + completion, special=prompt.messages is None)
-        chat = [*prompt.messages, {"role": "assistant", "content": completion}]
-        return self._text.tokens(self._text.render(chat, reply=False), special=False)
+        return self._text.tokens(self._text.render(prompt.answered(completion), reply=False), special=False)
 
 
 class GuideReward:
