@@ -8,10 +8,10 @@ import threading
 import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-import pip
 import pytest
 import yaml
 
@@ -130,7 +130,7 @@ class Image:
     def __init__(self, folder: Path) -> None:
         self.own = folder / "image"
         self.own.mkdir()
-        (self.own / "pip").symlink_to(Path(pip.__file__).parent)
+        (self.own / "pip").symlink_to(str(distribution("pip").locate_file("pip")))  # an import would change imports
         venv = folder / "environment"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
         (self.beside,) = venv.glob("lib/python*/site-packages")
