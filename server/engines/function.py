@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from server.engines.batcher import Pair
+from server.engines.scores import reals
 
 Function = Callable[[list[str], list[str]], list[float]]
 
@@ -34,7 +35,7 @@ def scorer(function: Function) -> Callable[[Sequence[Pair]], asyncio.Future[list
             result: list[float] | None = None
             error: BaseException | None = None
             try:
-                result = [float(score) for score in function(prompts, completions)]
+                result = reals(function(prompts, completions))
             except BaseException as raised:
                 # SystemExit and its like end a thread, not a server; StopIteration is what no future can carry.
                 plain = isinstance(raised, Exception) and not isinstance(raised, StopIteration)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from decoders.core import Candidate, Prompt
 from decoders.errors import DecantError, RewardFailed, RewardTimeout
 from decoders.models import Reward
+from server.engines.scores import reals
 
 
 class Guarded:
@@ -22,10 +23,10 @@ class Guarded:
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
         try:
             async with asyncio.timeout(self._timeout):
-                scores = await self._reward.score(prompt, completions)
+                scores = reals(await self._reward.score(prompt, completions))
             if len(scores) != len(completions):
                 raise RewardFailed(f"gave {len(scores)} rewards for {len(completions)} completions")
-            return [float(s) for s in scores]
+            return scores
         except TimeoutError as error:
             raise RewardTimeout(f"The reward '{self._name}' took more than {self._timeout:g} s.") from error
         except RewardFailed as error:

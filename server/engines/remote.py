@@ -1,6 +1,7 @@
 """A reward model on another server, behind vLLM's /classify or /pooling endpoint."""
 
 import asyncio
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import httpx
 from decoders.errors import RewardFailed
 from decoders.pool import together
 from server.engines.batcher import Pair
+from server.engines.scores import real, short
 from server.settings import HttpReward, SettingsError
 
 RETRY_AFTER = 0.2  # seconds, doubled at each further try
@@ -54,18 +56,31 @@ class RemoteReward:
             body["task"] = "classify"
         answer = await self._post(body)
         try:
-            rows = sorted(answer.json()["data"], key=lambda row: row["index"])
-            scores = [self._pick(row["data" if pooling else "probs"]) for row in rows]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            return self._read(answer.json(), "data" if pooling else "probs", count)
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise RewardFailed(f"{self._settings.url} answered something else than rewards: {error!r}") from error
+
+    def _read(self, answer: Any, field: str, count: int) -> list[float]:
+        """The rewards of `count` completions, in order. Raises `ValueError` and its like for any other answer."""
+        scores: dict[int, float] = {}
+        for row in answer["data"]:
+            index = row["index"]
+            if type(index) is not int or not 0 <= index < count or index in scores:
+                raise ValueError(f"index {short(index)} is not one of {count} that are each named once")
+            scores[index] = self._pick(row[field])
         if len(scores) != count:
             raise RewardFailed(f"{self._settings.url} gave {len(scores)} rewards for {count} completions")
-        return scores
+        return [scores[i] for i in range(count)]
 
-    def _pick(self, values: list[float]) -> float:
+    def _pick(self, values: Any) -> float:
+        if not isinstance(values, list):
+            raise TypeError(f"{short(values)} is not a list of outputs")
         if self._settings.label is None and len(values) != 1:
             raise ValueError(f"{len(values)} outputs: set `label` to say which one is the reward")
-        return float(values[self._settings.label or 0])
+        score = real(values[self._settings.label or 0])
+        if not math.isfinite(score):  # vLLM has no way to say so: its own answer would not be JSON
+            raise ValueError(f"{score} is not finite")
+        return score
 
     async def _post(self, body: dict[str, Any]) -> httpx.Response:
         for attempt in range(self._settings.retries + 1):
