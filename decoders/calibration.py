@@ -16,9 +16,9 @@ def leave_one_out(rewards: Sequence[float]) -> list[float]:
     return [quantile(r, ranked, 1) for r in rewards]
 
 
-def rank(rewards: Sequence[float]) -> list[float]:
-    """Those that are finite, in order: what quantiles are looked up in."""
-    return sorted(r for r in rewards if math.isfinite(r))
+def rank(rewards: Sequence[float | None]) -> list[float]:
+    """Those that are there and finite, in order: what quantiles are looked up in."""
+    return sorted(r for r in rewards if r is not None and math.isfinite(r))
 
 
 def quantile(reward: float, ranked: Sequence[float], own: int = 0) -> float:

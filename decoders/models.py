@@ -25,11 +25,12 @@ class Calibration(Protocol):
     def rollouts(self) -> int:
         """How many samples a prompt is to have where a request does not say."""
 
-    async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float]:
-        """All that is kept; nothing where nothing is."""
+    async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float | None]:
+        """Return one for each sample that is kept, None for a sample without a reward; nothing where nothing is kept,
+        or not as it was."""
 
-    async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float]) -> None:
-        """Put `rewards` in the place of what is kept, if they are more."""
+    async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float | None]) -> None:
+        """Put `rewards`, finite or None, in the place of what is kept, if they are more."""
 
 
 @dataclass(frozen=True, slots=True)

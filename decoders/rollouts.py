@@ -1,5 +1,6 @@
 """The rewards of policy samples that a calibrated reward is a quantile among: stored ones, or fresh ones, then kept."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -62,7 +63,8 @@ async def rollouts(
     await pool.draw(prompt, count, models, frozen, rng)
     if models.calibration is not None:
         for name in lacking:
-            await models.calibration.keep(prompt, frozen, name, pool.rewards[name])
+            values = [r if math.isfinite(r) else None for r in pool.rewards[name]]
+            await models.calibration.keep(prompt, frozen, name, values)
     return Rollouts({**known, **{name: rank(values) for name, values in pool.rewards.items()}}, pool.cost)
 
 

@@ -104,10 +104,10 @@ class Kept:
     def rollouts(self) -> int:
         return len(self.scores)
 
-    async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float]:  # noqa: ARG002
+    async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float | None]:  # noqa: ARG002
         return self.scores
 
-    async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float]) -> None:
+    async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float | None]) -> None:
         raise NotImplementedError
 
 

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 import sqlite3
 import time
 from array import array
@@ -60,11 +61,11 @@ class CalibrationStore:
             self._thread.shutdown()
             raise SettingsError(f"calibration.store: cannot use {path}: {error}") from error
 
-    async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float]:
+    async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float | None]:
         key = self._key(prompt, sampling, reward)
         return await self._do(lambda: self._read(key), "read", default=())
 
-    async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float]) -> None:
+    async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float | None]) -> None:
         key = self._key(prompt, sampling, reward)
         await self._do(lambda: self._write(key, rewards), "written", default=None)
 
@@ -90,30 +91,54 @@ class CalibrationStore:
             log.warning("the calibration store could not be %s: %s", what, error)
             return default
 
-    def _read(self, key: bytes) -> Sequence[float]:
-        row = self._database.execute("SELECT rewards FROM rollouts WHERE key = ?", (key,)).fetchone()
+    def _read(self, key: bytes) -> Sequence[float | None]:
+        row = self._row(key)
         if row is None:
             return ()
         with suppress(sqlite3.OperationalError):  # another process writes, for long: the row is read all the same
             self._database.execute("UPDATE rollouts SET used = ? WHERE key = ?", (time.time_ns(), key))
-        return array("d", row[0])
+        rewards = _unpack(*row)
+        if rewards is None:
+            log.warning("the calibration store has a malformed row, whose rewards are drawn again")
+            return ()
+        return rewards
 
-    def _write(self, key: bytes, rewards: Sequence[float]) -> None:
-        """Put the rewards in the place of fewer, and let the least recently used go."""
-        row = (key, array("d", rewards).tobytes(), len(rewards), time.time_ns())
+    def _write(self, key: bytes, rewards: Sequence[float | None]) -> None:
+        """Put the rewards in the place of fewer, or of a malformed row, and let the least recently used go."""
         with self._database:  # one transaction
             self._database.execute("BEGIN IMMEDIATE")
-            self._database.execute(
-                "INSERT INTO rollouts VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
-                "SET rewards = excluded.rewards, count = excluded.count, used = excluded.used "
-                "WHERE excluded.count > rollouts.count",
-                row,
-            )
+            row = self._row(key)
+            if len(rewards) > len((row and _unpack(*row)) or ()):
+                self._database.execute(
+                    "INSERT OR REPLACE INTO rollouts VALUES (?, ?, ?, ?)",
+                    (key, _pack(rewards), len(rewards), time.time_ns()),
+                )
             [count] = self._database.execute("SELECT count(*) FROM rollouts").fetchone()
             self._database.execute(
                 "DELETE FROM rollouts WHERE key IN (SELECT key FROM rollouts ORDER BY used LIMIT ?)",
                 (max(0, count - self._max_entries),),
             )
+
+    def _row(self, key: bytes) -> tuple[bytes | None, object] | None:
+        """The rewards, None where they are no bytes at all, and how many they should be; None where there is no row."""
+        row: tuple[bytes | None, object] | None = self._database.execute(
+            "SELECT CASE typeof(rewards) WHEN 'blob' THEN rewards END, count FROM rollouts WHERE key = ?", (key,)
+        ).fetchone()
+        return row
+
+
+def _pack(rewards: Sequence[float | None]) -> bytes:
+    return array("d", [math.inf if reward is None else reward for reward in rewards]).tobytes()
+
+
+def _unpack(packed: bytes | None, count: object) -> list[float | None] | None:
+    """What `_pack` was given; None where these are not its bytes."""
+    if packed is None or len(packed) % 8 or len(packed) // 8 != count:
+        return None
+    values = array("d", packed)
+    if any(math.isnan(value) or value == -math.inf for value in values):
+        return None
+    return [None if value == math.inf else value for value in values]
 
 
 def open_store(settings: Settings) -> CalibrationStore | None:

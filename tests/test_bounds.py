@@ -83,13 +83,13 @@ class CountingPolicy:
 class Store:
     """A calibration store that has nothing until it is given something."""
 
-    kept: dict[str, list[float]] = field(default_factory=dict)
+    kept: dict[str, list[float | None]] = field(default_factory=dict)
     rollouts: int = 5
 
-    async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float]:  # noqa: ARG002
+    async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float | None]:  # noqa: ARG002
         return self.kept.get(reward, [])
 
-    async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float]) -> None:  # noqa: ARG002
+    async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float | None]) -> None:  # noqa: ARG002
         self.kept[reward] = list(rewards)
 
 

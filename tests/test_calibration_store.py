@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import sqlite3
 import time
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields, replace
@@ -58,7 +57,7 @@ def using(store: CalibrationStore) -> Iterator[CalibrationStore]:
 
 def keep(
     store: CalibrationStore,
-    rewards: Sequence[float],
+    rewards: Sequence[float | None],
     prompt: Prompt = PROMPT,
     sampling: Sampling = SAMPLING,
     reward: str = "default",
@@ -68,7 +67,7 @@ def keep(
 
 def stored(
     store: CalibrationStore, prompt: Prompt = PROMPT, sampling: Sampling = SAMPLING, reward: str = "default"
-) -> list[float]:
+) -> list[float | None]:
     return list(asyncio.run(store.stored(prompt, sampling, reward)))
 
 
@@ -77,13 +76,13 @@ def numbered(i: int) -> Prompt:
 
 
 def test_what_is_kept_is_read_back_to_the_last_bit_also_by_the_next_process(path: Path) -> None:
-    rewards = [0.1, -0.0, 1 / 3, math.pi * 1e300, 5e-324, math.inf, -math.inf, math.nan]
+    rewards = [0.1, -0.0, 1 / 3, math.pi * 1e300, 5e-324, None, -1.0, None]
     with opened(path) as store:
         assert stored(store) == []
         keep(store, rewards)
-        assert array("d", stored(store)).tobytes() == array("d", rewards).tobytes()
+        assert repr(stored(store)) == repr(rewards)
     with opened(path) as store:
-        assert array("d", stored(store)).tobytes() == array("d", rewards).tobytes()
+        assert repr(stored(store)) == repr(rewards)
 
 
 def test_more_rewards_replace_fewer_and_no_others_do(path: Path) -> None:
@@ -223,7 +222,7 @@ def test_a_kill_while_it_writes_leaves_every_row_whole(path: Path, after: float)
     with opened(path) as store:
         for i in range(20):
             row = stored(store, numbered(i))
-            assert set(row) == {len(row) - 1000.0}
+            assert set(row) == {float(len(row) - 1000)}
         keep(store, [0.0] * 1000, numbered(-1))
         assert len(stored(store, numbered(-1))) == 1000
     with closing(sqlite3.connect(path)) as database:
