@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from decoders.budget import Budget
 from decoders.core import Prompt, Rng, Sampling
+from decoders.errors import InvalidRequest
 from decoders.events import Cost, Run
 from decoders.models import Models
 
@@ -27,6 +28,9 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
 
     independent: ClassVar[bool] = True
     """Whether the n results of a run are n draws of one law, each for itself; else they come from one pool."""
+
+    scores_prompts: ClassVar[bool] = False
+    """Whether it has an answer to `max_tokens` 0, which asks for the prompt's own log-probabilities alone."""
 
     reward: RewardNames = None
     guides: GuideWeights = Field(default_factory=dict)
@@ -59,9 +63,13 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
         many as it is asked for and as the answer has room for.
         """
 
-    def check(self, models: Models, sampling: Sampling) -> None:  # noqa: ARG002
+    def check(self, models: Models, sampling: Sampling) -> None:
         """Raise `InvalidRequest` for what can not be honoured, before any work."""
         models.guidance(self.guides)
+        if sampling.max_tokens == 0 and not self.scores_prompts:
+            raise InvalidRequest(
+                "max_tokens: 0 only scores the prompt, and leaves this strategy nothing to choose from.", "max_tokens"
+            )
 
     def guided(self, models: Models, sampling: Sampling) -> Sampling:
         """`sampling` of the policy as this request guides it."""

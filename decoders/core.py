@@ -196,7 +196,8 @@ class Policy(Protocol):
         """Draw `n` completions together; yield (index, completion) as each one finishes.
 
         With `pieces`, yield (index, piece) as they are made instead; the last piece of each has its `finish`.
-        Closing the generator stops the work. `sampling.n` is not read: `n` is.
+        Closing the generator stops the work. `sampling.n` is not read: `n` is. With `sampling.max_tokens` 0 nothing is
+        drawn: the completions are empty, and have the prompt's log-probabilities where those are asked for.
         """
 
     def extend(

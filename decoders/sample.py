@@ -4,7 +4,7 @@ y ~ pi(. | x)
 """
 
 import time
-from typing import Literal
+from typing import ClassVar, Literal
 
 from decoders.base import Decoder
 from decoders.budget import times
@@ -17,7 +17,9 @@ from decoders.pool import together
 
 
 class Draw(Decoder, frozen=True, extra="forbid"):
-    """One draw per result from the policy, guided or not."""
+    """One draw per result from the policy, guided or not. With `max_tokens` 0 nothing is drawn: answers are empty."""
+
+    scores_prompts: ClassVar[bool] = True
 
     async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:  # noqa: ARG002
         return sampling.n

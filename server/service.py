@@ -101,6 +101,12 @@ class Service:
                 length_field,
             )
 
+    def check_logprobs(self, sampling: Sampling, field: str) -> None:
+        """Refuse more likeliest tokens than the policy can report."""
+        most = self.loaded.text.max_logprobs
+        if sampling.logprobs is not None and sampling.logprobs > most:
+            raise InvalidRequest(f"{field} is {sampling.logprobs}: this model reports at most {most}.", field)
+
     def check_budget(self, most: Cost, field: str) -> None:
         """Refuse what may draw more than the server allows."""
         bound = Budget(candidates=self.settings.max_candidates, tokens=self.settings.max_generated_tokens)

@@ -26,9 +26,8 @@ class Completions:
 
     prefix, whole, chunk = "cmpl-", "text_completion", "text_completion"
 
-    def __init__(self, *, echo: bool, completes: bool, top: int | None) -> None:
+    def __init__(self, *, echo: bool, top: int | None) -> None:
         self._echo = echo
-        self._completes = completes  # False: the prompt is only to be scored
         self._top = top
         self._offsets: dict[int, int] = {}  # characters of each streamed choice so far
 
@@ -38,8 +37,8 @@ class Completions:
             "index": index,
             "text": text,
             "logprobs": None if self._top is None else _columns(tokens, text, 0),
-            "finish_reason": candidate.finish if self._completes else "length",
-            "stop_reason": candidate.stop if self._completes else None,
+            "finish_reason": candidate.finish,
+            "stop_reason": candidate.stop,
         }
 
     def piece(self, index: int, prompt: Prompt, piece: Candidate) -> Json:
@@ -51,17 +50,15 @@ class Completions:
             "index": index,
             "text": text,
             "logprobs": None if self._top is None else _columns(tokens, text, offset),
-            "finish_reason": piece.finish if self._completes else "length",
-            "stop_reason": piece.stop if self._completes else None,
+            "finish_reason": piece.finish,
+            "stop_reason": piece.stop,
         }
 
     def _contents(self, prompt: Prompt, part: Candidate, *, first: bool) -> tuple[str, list[TokenLogprob | None]]:
         text, tokens = "", list[TokenLogprob | None]()
         if self._echo and first:
             text, tokens = prompt.text, list(part.prompt_logprobs or ())
-        if self._completes:
-            text, tokens = text + part.text, tokens + list(part.logprobs or ())
-        return text, tokens
+        return text + part.text, tokens + list(part.logprobs or ())
 
 
 class Chat:

@@ -72,9 +72,8 @@ def test_a_client_that_does_not_read_does_not_keep_a_server_up(monkeypatch: pyte
     async def test() -> None:
         service = Service(world(), ServerSettings())
         prompt, strategy = Prompt((1,), "good"), Sample()
-        writer = JsonWriter(
-            Completions(echo=False, completes=True, top=None), "toy", [prompt], 1, "sample", strategy, reports=False
-        )
+        shape = Completions(echo=False, top=None)
+        writer = JsonWriter(shape, "toy", [prompt], 1, "sample", strategy, reports=False)
         answer = Answer(service, Job(strategy, "sample", [(prompt, Sampling())], None), writer)
         task = asyncio.create_task(answer({"type": "http"}, receive, send))
         await asyncio.sleep(0.05)

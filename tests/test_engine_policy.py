@@ -42,6 +42,7 @@ def test_greedy_completions_equal_transformers_in_a_mixed_batch(tiny: Tiny) -> N
 def test_echo_gives_the_prompts_own_logprobs(tiny: Tiny) -> None:
     prompt = tiny.ids(TEXTS[1])
     answer = tiny.post(prompt=prompt, max_tokens=0, echo=True, logprobs=1)
+    assert answer["usage"]["completion_tokens"] == 0
     [choice] = answer["choices"]
     first, *others = choice["logprobs"]["token_logprobs"]
     assert first is None

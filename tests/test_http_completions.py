@@ -7,11 +7,14 @@ from dataclasses import replace
 import openai
 import pytest
 
+from decoders import STRATEGIES
+from decoders.base import Decoder
 from decoders.core import Candidate, Prompt, Rng, Sampling, TokenLogprob
 from server.engines.build import toy
 from server.engines.toy import WORDS, ToyPolicy, ToyReward, ToyText
 from tests.fakes import world
 from tests.serving import Api, Json, events, ok, refused, serving
+from tests.test_contract import instance, name_of
 from tests.watched import Unguided
 
 
@@ -116,9 +119,9 @@ class PromptReader(Unguided):
     ) -> AsyncGenerator[tuple[int, Candidate]]:
         words = prompt.text.split(" ")
         known = [TokenLogprob(t, f" {w}", -float(t)) for t, w in zip(prompt.tokens, words, strict=True)]
-        asked = sampling.prompt_logprobs is not None
+        once = {} if sampling.prompt_logprobs is None else dict.fromkeys(range(n), (None, *known[1:]))
         async for i, candidate in ToyPolicy().sample(prompt, n, sampling, rng, pieces=pieces):
-            yield i, replace(candidate, prompt_logprobs=(None, *known[1:]) if asked else None)
+            yield i, replace(candidate, prompt_logprobs=once.pop(i, None))  # of the first piece alone
 
 
 class AllowingText(ToyText):
@@ -148,13 +151,50 @@ def test_echo_with_logprobs_scores_the_prompt(stream: bool) -> None:
     assert bare["logprobs"]["text_offset"] == [0, 4, 8]
 
 
-def test_a_scored_prompt_ends_by_its_length_whatever_was_drawn(api: Api) -> None:
-    for seed in range(24, 32):  # two of these draw the end
-        body = {"prompt": "odd", "echo": True, "max_tokens": 0, "seed": seed}
-        [whole] = ok(api.post("completions", body))["choices"]
-        chunks, _ = events(api.post("completions", {**body, "stream": True}).text)
-        for choice in (whole, chunks[-1]["choices"][0]):
-            assert (choice["text"], choice["finish_reason"]) == ("odd", "length")
+@pytest.mark.parametrize("decoding", [{}, {"strategy": "reward_guided", "guides": {"kind": 1.0}, "reward": "default"}])
+def test_a_prompt_that_is_only_scored_draws_and_costs_nothing(api: Api, decoding: Json) -> None:
+    more = {"decoding": decoding} if decoding else {}
+    for seed in range(24, 32):  # two of these would draw the end first
+        body = {"prompt": ["odd", "bad odd"], "echo": True, "max_tokens": 0, "n": 2, "seed": seed, **more}
+        whole = ok(api.post("completions", body))
+        assert whole["usage"] == {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+        if decoding:
+            cost = whole["decoding"]["cost"]
+            assert (cost["generated_tokens"], cost["returned_tokens"]) == (0, 0)
+            assert [result["rewards"] for result in whole["decoding"]["results"]] == [{"default": 0.0}] * 4
+        streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        chunks, _ = events(api.post("completions", streamed).text)
+        assert chunks[-1]["usage"] == whole["usage"]
+        for choices in (whole["choices"], [chunk["choices"][0] for chunk in chunks[:-1]]):
+            said = {choice["index"]: (choice["text"], choice["finish_reason"]) for choice in choices}
+            assert said == dict(enumerate([("odd", "length")] * 2 + [("bad odd", "length")] * 2))
+
+
+@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if not s.scores_prompts])
+def test_a_strategy_that_chooses_refuses_to_draw_nothing(api: Api, strategy: type[Decoder]) -> None:
+    decoding = instance(strategy).model_dump(exclude_defaults=True) | {"strategy": name_of(strategy)}
+    error = refused(
+        api.post("completions", {"prompt": "odd", "echo": True, "max_tokens": 0, "decoding": decoding}), 400
+    )
+    assert error["param"] == "max_tokens"
+
+
+class Few(ToyText):
+    """The toy, as an engine whose `max_logprobs` is small would be."""
+
+    max_logprobs = 2
+
+
+def test_more_logprobs_than_the_model_reports_are_refused_by_name() -> None:
+    with serving(world(text=Few())) as few, serving(toy()) as api:
+        for client, most in ((few, 2), (api, len(WORDS))):
+            assert client.complete(logprobs=most)["choices"][0]["logprobs"]
+            error = refused(client.post("completions", {"prompt": "odd", "logprobs": most + 1}), 400)
+            assert (error["param"], str(most) in error["message"]) == ("logprobs", True)
+            messages = [{"role": "user", "content": "odd"}]
+            chat = {"messages": messages, "logprobs": True, "top_logprobs": most + 1}
+            error = refused(client.post("chat/completions", chat), 400)
+            assert (error["param"], str(most) in error["message"]) == ("top_logprobs", True)
 
 
 def test_the_openai_client_reads_a_completion(api: Api) -> None:

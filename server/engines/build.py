@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from decoders.core import Candidate, Sampling
@@ -93,7 +93,7 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
     closers: list[Callable[[], Awaitable[None]]] = [] if store is None else [store.aclose]
     try:
         seam.start_all(starts, engines)
-        text = seam.model_text(engines[POLICY])
+        text = seam.model_text(*(engines[name] for name in ENGINES if name in engines))
         policy = VllmPolicy(engines[POLICY], settings.policy.served_name, text, guides, plan, engines.get(GUIDED))
         rewards: dict[str, Reward] = {
             name: Guarded(name, _reward(spec, policy, text, engines.get(runs.get(name, "")), closers), spec.timeout_s)
@@ -133,7 +133,9 @@ async def warm(loaded: Loaded) -> None:
     prompt = await loaded.text.encode("Hello")
     drawn: list[Candidate] = []
     guided = Sampling(max_tokens=2, guides=dict.fromkeys(loaded.models.policy.guides, 0.5))
-    for sampling in (*_WARM, *([guided] if guided.guides else ())) if loaded.engines else ():
+    most = min(1, loaded.text.max_logprobs)
+    told = replace(_TOLD, logprobs=most, prompt_logprobs=most)
+    for sampling in (*_WARM, told, *([guided] if guided.guides else ())) if loaded.engines else ():
         async for _, candidate in loaded.models.policy.sample(
             prompt, 2 if sampling.temperature else 1, sampling, SeededRng(0)
         ):
@@ -148,8 +150,8 @@ async def warm(loaded: Loaded) -> None:
 _WARM = (
     Sampling(max_tokens=2),
     Sampling(max_tokens=2, temperature=0.0),
-    Sampling(max_tokens=2, logprobs=1, prompt_logprobs=1, top_k=5, top_p=0.9, presence_penalty=0.1, min_p=0.01),
 )
+_TOLD = Sampling(max_tokens=2, top_k=5, top_p=0.9, presence_penalty=0.1, min_p=0.01)
 
 
 def _same_engine(one: AnyReward, other: AnyReward) -> bool:

@@ -13,7 +13,7 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from decoders.core import Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, join
+from decoders.core import EMPTY, Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, join
 from decoders.errors import EngineFailed
 from decoders.pool import as_done, merge, together
 from server.engines.doubt import LIKELIEST, entropy, trimmed
@@ -49,6 +49,11 @@ class VllmPolicy:
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
     ) -> AsyncGenerator[tuple[int, Candidate]]:
+        if sampling.max_tokens == 0:
+            empty = await self._empty(prompt, sampling)
+            for i in range(n):
+                yield i, empty
+            return
         if not self._text.incomplete(prompt.tokens):
             async with aclosing(self._draw(prompt, n, sampling, rng.seed(), pieces=pieces)) as samples:
                 async for item in samples:
@@ -65,6 +70,16 @@ class VllmPolicy:
                     yield i, piece
                 elif piece.finish is not None:
                     yield i, join(parts[i])
+
+    async def _empty(self, prompt: Prompt, sampling: Sampling) -> Candidate:
+        """Return the answer without tokens. The engine draws one to read the prompt, and it is thrown away."""
+        known = None
+        if sampling.prompt_logprobs is not None:
+            scoring = Sampling(max_tokens=1, prompt_logprobs=sampling.prompt_logprobs, guides=sampling.guides)
+            async with aclosing(self._draw(prompt, 1, scoring, None)) as samples:
+                async for _, drawn in samples:
+                    known = drawn.prompt_logprobs
+        return replace(EMPTY, finish="length", prompt_logprobs=known)
 
     async def extend(
         self,

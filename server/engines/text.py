@@ -20,6 +20,8 @@ class Text(Protocol):
 
     max_model_len: int
     vocab_size: int
+    max_logprobs: int
+    """How many likeliest tokens the policy can report with the one that is drawn."""
 
     async def encode(self, text: str) -> Prompt: ...
 
@@ -37,11 +39,12 @@ class Text(Protocol):
 class ModelText:
     """A Transformers tokenizer as vLLM loaded it."""
 
-    def __init__(self, tokenizer: Any, max_model_len: int, vocab_size: int) -> None:
+    def __init__(self, tokenizer: Any, max_model_len: int, vocab_size: int, max_logprobs: int = 20) -> None:
         self._tokenizer = tokenizer
         self._thread = ThreadPoolExecutor(1, "tokenizer")  # one: fast tokenizers do not like to be shared
         self.max_model_len = max_model_len
         self.vocab_size = vocab_size
+        self.max_logprobs = min(max_logprobs, vocab_size)
 
     @property
     def tokenizer(self) -> Any:

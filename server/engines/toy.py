@@ -7,7 +7,7 @@ by `decant serve --toy`, so that the API can be tried without an engine.
 
 import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from decoders.core import EMPTY, Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens, join
 from decoders.errors import InvalidRequest
@@ -96,6 +96,9 @@ class ToyPolicy:
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
     ) -> AsyncGenerator[tuple[int, Candidate]]:
         for i in range(n):
+            if sampling.max_tokens == 0:
+                yield i, replace(EMPTY, finish="length")
+                continue
             whole = EMPTY
             while whole.finish is None:
                 piece = self._draw(prompt.tokens, whole.tokens, sampling, rng)
@@ -205,6 +208,7 @@ class ToyText:
 
     max_model_len = 64
     vocab_size = len(WORDS)
+    max_logprobs = len(WORDS)
 
     async def encode(self, text: str) -> Prompt:
         known = {w.strip(): t for t, w in enumerate(WORDS)}

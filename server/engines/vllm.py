@@ -151,7 +151,10 @@ def _invalid(error: BaseException, field: str | None) -> InvalidRequest:
     return InvalidRequest(str(error), _FIELDS.get(parameter, parameter) if parameter else field)
 
 
-def model_text(engine: AsyncLLM) -> ModelText:
-    """The tokenizer of an engine, with the engine's bounds."""
+def model_text(engine: AsyncLLM, *others: AsyncLLM) -> ModelText:
+    """The tokenizer of an engine, with the engine's bounds; with `others` of the same model, the least of theirs."""
     config = engine.model_config
-    return ModelText(engine.get_tokenizer(), config.max_model_len, config.get_vocab_size())
+    vocabulary = config.get_vocab_size()
+    bounds = [one.model_config.max_logprobs for one in (engine, *others)]
+    most = min(vocabulary if bound == -1 else bound for bound in bounds)
+    return ModelText(engine.get_tokenizer(), config.max_model_len, vocabulary, most)

@@ -28,7 +28,7 @@ def router(service: Service) -> APIRouter:
         try:
             body = await service.parse(request, CompletionsBody)
             prompts = await asyncio.gather(*(_prompt(service, p) for p in _bounded(service, body)))
-            shape = Completions(echo=body.echo, completes=body.max_tokens > 0, top=body.logprobs)
+            shape = Completions(echo=body.echo, top=body.logprobs)
             samplings = [body.sampling(p, service.loaded.text.max_model_len) for p in prompts]
             return _answer(service, body, shape, prompts, samplings, "prompt", arrived)
         except DecantError as error:
@@ -69,6 +69,7 @@ def _answer(
     service.check_engines()
     for prompt, sampling in zip(prompts, samplings, strict=True):
         service.check_length(prompt, sampling, field, body.length_field)
+    service.check_logprobs(samplings[0], body.logprobs_field)
     service.loaded.text.check(samplings[0])
     strategy, name = body.decoding, body.decoding.strategy
     strategy.check(service.loaded.models, samplings[0])

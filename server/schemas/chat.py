@@ -46,6 +46,10 @@ class ChatBody(Body, frozen=True, extra="forbid"):
     def length_field(self) -> str:
         return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
 
+    @property
+    def logprobs_field(self) -> str:
+        return "top_logprobs"
+
     def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:
         asked = self.max_completion_tokens or self.max_tokens
         room = max(max_model_len - len(prompt.tokens), 1)

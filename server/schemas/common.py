@@ -119,6 +119,11 @@ class Body(Addressed, frozen=True, extra="forbid"):
         return "max_tokens"
 
     @property
+    def logprobs_field(self) -> str:
+        """The field that asked for the likeliest tokens."""
+        return "logprobs"
+
+    @property
     def grammar_of_format(self) -> Grammar | None:
         if self.response_format is None or self.response_format.type == "text":
             return None

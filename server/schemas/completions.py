@@ -62,9 +62,8 @@ class CompletionsBody(Body, frozen=True, extra="forbid"):
         return list(prompt)
 
     def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:  # noqa: ARG002
-        # The engine draws at least one token; a prompt that is only to be scored throws it away.
         return replace(
-            self.base_sampling(max(self.max_tokens, 1)),
+            self.base_sampling(self.max_tokens),
             logprobs=self.logprobs,
             prompt_logprobs=self.logprobs if self.echo else None,
         )
