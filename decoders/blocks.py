@@ -52,7 +52,7 @@ class Blocks:
     ) -> tuple[list[Scored], float]:
         """The continuations in the policy's order, and when the last of them was drawn."""
         wholes: dict[int, Candidate] = {}
-        scores: dict[int, list[asyncio.Task[list[float]]]] = {}
+        scores: dict[int, list[asyncio.Task[Sequence[float | None]]]] = {}
         generated = 0
         async with asyncio.TaskGroup() as scoring:
             samples = self.models.policy.extend(

@@ -10,10 +10,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 
-def leave_one_out(rewards: Sequence[float]) -> list[float]:
+def leave_one_out(rewards: Sequence[float | None]) -> list[float | None]:
     """C of each reward against the others: a request's own candidates serve as each other's rollouts."""
     ranked = rank(rewards)
-    return [quantile(r, ranked, 1) for r in rewards]
+    return [None if r is None else quantile(r, ranked, 1) for r in rewards]
 
 
 def rank(rewards: Sequence[float | None]) -> list[float]:

@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 
 Tokens = tuple[int, ...]
 Finish = Literal["stop", "length"]
+Rewards = Mapping[str, float | None]
+"""Of one completion, by name: None where a reward does not apply to it, not finite where it should and has no value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from decoders.core import Candidate
+from decoders.core import Candidate, Rewards
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Scored:
     """A completion with its rewards by name, and the number that it is judged by; `aborted` before its end."""
 
     candidate: Candidate
-    rewards: Mapping[str, float]
+    rewards: Rewards
     total: float
-    calibrated: Mapping[str, float] | None = None
+    calibrated: Rewards | None = None
     aborted: bool = False
 
 
@@ -43,8 +43,8 @@ class Result:
     """One answer, and what is known of it."""
 
     candidate: Candidate
-    rewards: Mapping[str, float] = field(default_factory=dict)
-    calibrated: Mapping[str, float] | None = None
+    rewards: Rewards = field(default_factory=dict)
+    calibrated: Rewards | None = None
     kl: KL | None = None
     policy_logprob: float | None = None
     """log pi(y | x) under the frozen policy alone, at the request's temperature, in nats."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from decoders.core import Candidate
+from decoders.core import Candidate, Rewards
 from decoders.events import Cost, Scored
 from decoders.rollouts import Rollouts
 from decoders.transforms import Identity, Phi
@@ -14,7 +14,8 @@ from decoders.transforms import Identity, Phi
 class Judge:
     """sum_j weights[j] r_j, or with a reference sum_j weights[j] Phi(C_j), C_j the quantile of r_j among its rollouts.
 
-    Not finite where any of the rewards is not, or Phi of a quantile: such an answer is out.
+    A reward that does not apply (None) is left out of the sum, which is not scaled up for it. The sum is not finite
+    where a reward that does apply is not, or Phi of its quantile, or where none applies: such an answer is out.
     """
 
     weights: Mapping[str, float]
@@ -29,23 +30,25 @@ class Judge:
     def cost(self) -> Cost:
         return Cost() if self.reference is None else self.reference.cost
 
-    def scored(self, candidate: Candidate, rewards: Mapping[str, float]) -> Scored:
+    def scored(self, candidate: Candidate, rewards: Rewards) -> Scored:
         calibrated = None if self.reference is None else self.reference.calibrated(rewards)
         return self.given(candidate, rewards, calibrated)
 
-    def given(
-        self, candidate: Candidate, rewards: Mapping[str, float], calibrated: Mapping[str, float] | None
-    ) -> Scored:
+    def given(self, candidate: Candidate, rewards: Rewards, calibrated: Rewards | None) -> Scored:
         """As `scored`, with quantiles that come from elsewhere."""
         if calibrated is None:
             return Scored(candidate, rewards, self._sum(rewards))
-        values = {name: self.phi(u) if math.isfinite(u) else math.nan for name, u in calibrated.items()}
+        values: dict[str, float | None] = {}
+        for name, u in calibrated.items():
+            values[name] = self.phi(u) if u is not None and math.isfinite(u) else u
         return Scored(candidate, rewards, self._sum(values), calibrated)
 
     def level(self, scored: Scored) -> float:
         """What a threshold is compared with: the sum of rewards, or of quantiles as they are before Phi."""
         return self._sum(scored.rewards if scored.calibrated is None else scored.calibrated)
 
-    def _sum(self, values: Mapping[str, float]) -> float:
-        terms = [weight * values[name] for name, weight in self.weights.items()]
+    def _sum(self, values: Rewards) -> float:
+        terms = [weight * value for name, weight in self.weights.items() if (value := values[name]) is not None]
+        if self.weights and not terms:
+            return math.nan
         return math.fsum(terms) if all(map(math.isfinite, terms)) else math.nan

@@ -14,8 +14,12 @@ GUIDE_WEIGHT = 100.0  # a guide's weight is at most this, either way
 class Reward(Protocol):
     """A frozen judge of completions: greater is better, in the judge's own units."""
 
-    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
-        """One reward per completion; not finite where the judge has none. Raises `RewardFailed`."""
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> Sequence[float | None]:
+        """Return one reward per completion. Raises `RewardFailed`.
+
+        None says that the reward does not apply to a completion, whose other rewards then decide; a number that is not
+        finite says that there should be one and is not, which puts the completion out.
+        """
 
 
 class Calibration(Protocol):

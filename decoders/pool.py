@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from decoders.core import Candidate, Prompt, Rng, Sampling
+from decoders.core import Candidate, Prompt, Rewards, Rng, Sampling
 from decoders.events import Cost
 from decoders.models import Models
 
@@ -26,7 +26,7 @@ class Pool:
 
     names: Sequence[str]
     candidates: list[Candidate] = field(default_factory=list)
-    rewards: dict[str, list[float]] = field(default_factory=dict)
+    rewards: dict[str, list[float | None]] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
 
     async def draw(self, prompt: Prompt, n: int, models: Models, sampling: Sampling, rng: Rng) -> None:
@@ -36,7 +36,7 @@ class Pool:
         """
         started = time.perf_counter()
         drawn: dict[int, Candidate] = {}
-        scores: dict[int, list[asyncio.Task[list[float]]]] = {}
+        scores: dict[int, list[asyncio.Task[Sequence[float | None]]]] = {}
         try:
             async with asyncio.TaskGroup() as scoring:
                 samples = models.policy.sample(prompt, n, sampling, rng)
@@ -62,7 +62,7 @@ class Pool:
         )
 
     async def add(
-        self, prompt: Prompt, candidates: Sequence[Candidate], known: Sequence[Mapping[str, float]], models: Models
+        self, prompt: Prompt, candidates: Sequence[Candidate], known: Sequence[Rewards], models: Models
     ) -> None:
         """Take candidates that were drawn elsewhere, scoring them by each reward that is not `known` of all of them."""
         started = time.perf_counter()
@@ -73,12 +73,12 @@ class Pool:
         passes = _passes(prompt, candidates) * len(missing)
         self.cost += Cost(scored_tokens=passes, seconds={"score": time.perf_counter() - started})
 
-    def _take(self, candidates: Sequence[Candidate], columns: Mapping[str, Sequence[float]]) -> None:
+    def _take(self, candidates: Sequence[Candidate], columns: Mapping[str, Sequence[float | None]]) -> None:
         self.candidates += candidates
         for name in self.names:
             self.rewards.setdefault(name, []).extend(columns[name])
 
-    def rewards_of(self, i: int) -> dict[str, float]:
+    def rewards_of(self, i: int) -> dict[str, float | None]:
         """Candidate i's, by name."""
         return {name: self.rewards[name][i] for name in self.names}
 
@@ -87,7 +87,7 @@ def mean_rewards(pool: Pool) -> dict[str, float]:
     """The mean of each reward over the candidates that have one; NaN where none has."""
     means: dict[str, float] = {}
     for name, values in pool.rewards.items():
-        finite = [v for v in values if math.isfinite(v)]
+        finite = [v for v in values if v is not None and math.isfinite(v)]
         means[name] = sum(finite) / len(finite) if finite else math.nan
     return means
 

@@ -89,8 +89,7 @@ class Rejection(Search, frozen=True, extra="forbid"):
         while len(accepted) < sampling.n and len(scored) < self.max_draws:
             await pool.draw(prompt, min(self.batch, self.max_draws - len(scored)), models, draws, rng)
             for i in range(len(scored), len(pool.candidates)):
-                scored.append(judge.scored(pool.candidates[i], pool.rewards_of(i)))
-                self._check_bound(scored[i], bound)
+                scored.append(self._bounded(judge.scored(pool.candidates[i], pool.rewards_of(i)), bound))
                 if len(accepted) < sampling.n and self._accepts(scored[i].total, bound, rng):
                     accepted.append(i)
                     yield Step(scored[i].candidate, len(accepted) - 1)
@@ -127,13 +126,21 @@ class Rejection(Search, frozen=True, extra="forbid"):
             chosen=tuple(chosen),
         )
 
-    def _check_bound(self, scored: Scored, bound: float) -> None:
-        """Raise `InvalidRequest` for a raw reward above r_max: to go on would bias the draw, and nobody would know."""
-        if self.r_max is not None and scored.total > bound:
+    def _bounded(self, scored: Scored, bound: float) -> Scored:
+        """Return it with a score of at most `bound`.
+
+        A sum of calibrated rewards is greater only where one is left out of it whose Phi is negative even at 1.
+
+        Raise `InvalidRequest` for a raw reward above r_max: to go on would bias the draw, and nobody would know.
+        """
+        if not scored.total > bound:
+            return scored
+        if self.r_max is not None:
             raise InvalidRequest(
                 f"A reward of {scored.total:g} is above r_max = {bound:g}, which would bias the draw: raise it.",
                 "decoding.r_max",
             )
+        return replace(scored, total=bound)
 
     def _accepts(self, score: float, bound: float, rng: Rng) -> bool:
         if not math.isfinite(score):  # no reward, or a transform's zero weight

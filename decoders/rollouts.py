@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from decoders.calibration import quantile, rank
-from decoders.core import Prompt, Rng, Sampling
+from decoders.core import Prompt, Rewards, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import Cost
 from decoders.models import Models
@@ -21,9 +21,9 @@ class Rollouts:
     ranked: Mapping[str, Sequence[float]]
     cost: Cost = field(default_factory=Cost)
 
-    def calibrated(self, rewards: Mapping[str, float]) -> dict[str, float]:
-        """C of each of `rewards`, by name; NaN for one that is not finite."""
-        return {name: quantile(value, self.ranked[name]) for name, value in rewards.items()}
+    def calibrated(self, rewards: Rewards) -> dict[str, float | None]:
+        """C of each of `rewards`, by name; None for one that does not apply, NaN for one that is not finite."""
+        return {name: None if r is None else quantile(r, self.ranked[name]) for name, r in rewards.items()}
 
 
 def size(asked: int | None, models: Models) -> int:
@@ -63,7 +63,7 @@ async def rollouts(
     await pool.draw(prompt, count, models, frozen, rng)
     if models.calibration is not None:
         for name in lacking:
-            values = [r if math.isfinite(r) else None for r in pool.rewards[name]]
+            values = [r if r is not None and math.isfinite(r) else None for r in pool.rewards[name]]
             await models.calibration.keep(prompt, frozen, name, values)
     return Rollouts({**known, **{name: rank(values) for name, values in pool.rewards.items()}}, pool.cost)
 

@@ -49,7 +49,10 @@ async def runs(strategy: SpeculativeRejection, pool: Pool, seed: int) -> list[tu
         try:
             events = strategy.decode(pool.prompt, models, Sampling(max_tokens=TOKENS), SeededRng(seed * 1000 + run))
             dones = [event async for event in events if isinstance(event, Done)]
-            found += [(done.results[0].rewards["default"], done.cost.generated_tokens) for done in dones]
+            for done in dones:
+                reward = done.results[0].rewards["default"]
+                assert reward is not None
+                found.append((reward, done.cost.generated_tokens))
         except Exhausted:
             break
     return found

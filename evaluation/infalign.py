@@ -75,7 +75,9 @@ async def answers(strategy: BestOfN, pool: Pool, rollouts: Sequence[float], seed
                 if isinstance(event, Done):
                     [result] = event.results
                     assert result.accepted
-                    found.append(result.rewards["default"])
+                    reward = result.rewards["default"]
+                    assert reward is not None
+                    found.append(reward)
         except Exhausted:
             break
     return found

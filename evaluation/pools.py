@@ -75,7 +75,7 @@ async def _score(loaded: build.Loaded, prompt: Prompt, batch: Sequence[Candidate
     """Of whole completions and of their beginnings."""
     parts = [c for whole in batch for c in (whole, *_beginnings(loaded, prompt, whole))]
     scores = await loaded.models.rewards["default"].score(prompt, parts) if parts else []
-    return {part.tokens: reward for part, reward in zip(parts, scores, strict=True)}
+    return {part.tokens: reward for part, reward in zip(parts, scores, strict=True) if reward is not None}
 
 
 def _beginnings(loaded: build.Loaded, prompt: Prompt, whole: Candidate) -> list[Candidate]:

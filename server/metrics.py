@@ -113,7 +113,7 @@ class Metrics:
             self._tokens.labels(strategy, kind).inc(count)
         for result in done.results:
             for name, reward in result.rewards.items():
-                if not math.isfinite(reward):
+                if reward is None or not math.isfinite(reward):
                     continue
                 self._reward.labels(strategy, name).observe(reward)
                 if result.pool_mean is not None:

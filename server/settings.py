@@ -4,7 +4,7 @@ A nested field is named with two underscores: DECANT_SERVER__PORT=9000, DECANT_P
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,13 +67,16 @@ class ProcessReward(ModelReward):
 
 
 class FunctionReward(RewardSettings):
-    """A Python function (prompts, completions) -> list[float], called in threads with batches."""
+    """A Python function (prompts, completions) -> list[float | None], called in threads with batches.
+
+    None says that the reward does not apply to that completion.
+    """
 
     kind: Literal["function"] = "function"
     function: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:callable")
     max_batch: PositiveInt = 64
 
-    def load(self) -> Callable[[list[str], list[str]], list[float]]:
+    def load(self) -> Callable[[list[str], list[str]], Sequence[float | None]]:
         module, name = self.function.split(":")
         try:
             function = getattr(importlib.import_module(module), name)
@@ -81,7 +84,7 @@ class FunctionReward(RewardSettings):
             raise SettingsError(f"rewards: cannot load function '{self.function}': {error}") from error
         if not callable(function):
             raise SettingsError(f"rewards: '{self.function}' is not callable")
-        loaded: Callable[[list[str], list[str]], list[float]] = function
+        loaded: Callable[[list[str], list[str]], Sequence[float | None]] = function
         return loaded
 
 

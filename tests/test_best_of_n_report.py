@@ -140,7 +140,9 @@ def test_the_end_tells_what_was_chosen_from_what() -> None:
             quantiles = scored_candidate.calibrated
             assert quantiles is not None
             assert set(quantiles.values()) <= {0.0, 0.5, 1.0}
-            assert scored_candidate.total == pytest.approx(sum(w * quantiles[name] for name, w in BOTH.items()))
+            assert scored_candidate.total == pytest.approx(
+                sum(w * (quantiles[name] or 0.0) for name, w in BOTH.items())
+            )
         assert last.cost.candidates == 3
         assert last.cost.generated_tokens > sum(map(len, tokens))
         assert last.cost.scored_tokens == 2 * last.cost.generated_tokens

@@ -90,7 +90,7 @@ def test_a_calibrated_reward_is_a_quantile_under_the_frozen_policy_whatever_the_
     pi, guided = by_definition({}), by_definition(guides)
     worth = {y: ToyReward().of(y) for y in pi}
     ends = asyncio.run(every_path(on(decoder, MODELS)))
-    have = math.fsum(p * (done(end).results[0].calibrated or {})["default"] for p, end in ends)
+    have = math.fsum(p * ((done(end).results[0].calibrated or {})["default"] or 0.0) for p, end in ends)
     assert have == pytest.approx(laws.win_rate(guided, pi, worth), abs=EXACT)
 
 

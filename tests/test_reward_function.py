@@ -23,7 +23,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(test(), PATIENCE))
 
 
-async def score(reward: Guarded, *texts: str) -> list[float]:
+async def score(reward: Guarded, *texts: str) -> list[float | None]:
     return await reward.score(Prompt((1,), "good"), [Candidate((1,), text, "stop") for text in texts])
 
 
@@ -121,17 +121,18 @@ def test_every_kind_of_real_number_is_a_score(score_: object, value: float) -> N
         for scores in ([score_, 1.0], (score_, 1), iter([score_, 1.0])):
             assert await score(function(lambda *_, scores=scores: scores), "a", "b") == [value, 1.0]
         assert await score(function(lambda *_: np.array([0.5, 2.0], np.float32)), "a", "b") == [0.5, 2.0]
+        assert await score(function(lambda *_: [None, 2.0]), "a", "b") == [None, 2.0]
 
     run(test)
 
 
 def test_one_bad_score_fails_its_own_request_only() -> None:
     async def test() -> None:
-        batched = function(lambda _, completions: [None if c == "bad" else len(c) for c in completions])
+        batched = function(lambda _, completions: ["?" if c == "bad" else len(c) for c in completions])
         first = asyncio.create_task(score(batched, "a"))
         good, bad = asyncio.create_task(score(batched, "bb")), asyncio.create_task(score(batched, "c", "bad"))
         assert [await first, await good] == [[1.0], [2.0]]
-        with pytest.raises(RewardFailed, match="The reward 'tone' failed: the score of completion 1: None is not a"):
+        with pytest.raises(RewardFailed, match="The reward 'tone' failed: the score of completion 1: '\\?' is not a"):
             await bad
 
     run(test)

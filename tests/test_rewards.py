@@ -72,7 +72,7 @@ class Recorder:
         return [float(len(text)) for text in texts]
 
 
-def score(reward: Reward, *texts: str) -> "asyncio.Task[list[float]]":
+def score(reward: Reward, *texts: str) -> "asyncio.Task[Sequence[float | None]]":
     return asyncio.create_task(asyncio.wait_for(reward.score(PROMPT, candidates(*texts)), PATIENCE))
 
 

@@ -119,7 +119,7 @@ class CountedReward:
     inner: Reward
     tokens: int = 0
 
-    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> Sequence[float | None]:
         self.tokens += sum(len(prompt.tokens) + len(c.tokens) for c in completions)
         return await self.inner.score(prompt, completions)
 

@@ -9,13 +9,14 @@ from decoders.core import Candidate, Prompt
 from decoders.errors import RewardFailed
 
 Pair = tuple[Prompt, Candidate]
-Score = Callable[[Sequence[Pair]], Awaitable[list[float]]]
+Scores = Sequence[float | None]
+Score = Callable[[Sequence[Pair]], Awaitable[Scores]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
     pairs: list[Pair]
-    answer: "asyncio.Future[list[float]]"
+    answer: "asyncio.Future[Scores]"
 
 
 class Batcher:
@@ -32,7 +33,7 @@ class Batcher:
         self._waiting: deque[_Call] = deque()
         self._worker: asyncio.Task[None] | None = None
 
-    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> Scores:
         call = _Call([(prompt, c) for c in completions], asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         if self._worker is None or self._worker.done():
@@ -71,7 +72,7 @@ class Batcher:
 
     async def _answer(self, batch: list[_Call]) -> None:
         pairs = [pair for call in batch for pair in call.pairs]
-        scores: list[float] = []
+        scores: list[float | None] = []
         for start in range(0, len(pairs), self._max_batch):
             part = pairs[start : start + self._max_batch]
             async with asyncio.timeout(self._timeout):

@@ -7,23 +7,24 @@ from collections.abc import Callable, Sequence
 from server.engines.batcher import Pair
 from server.engines.scores import reals
 
-Function = Callable[[list[str], list[str]], list[float]]
+Scores = list[float | None]
+Function = Callable[[list[str], list[str]], Sequence[float | None]]
 
 
-def scorer(function: Function) -> Callable[[Sequence[Pair]], asyncio.Future[list[float]]]:
+def scorer(function: Function) -> Callable[[Sequence[Pair]], asyncio.Future[Scores]]:
     """`function` over a batch of prompts and completions, in a thread of its own.
 
     A daemon thread each time, not a pool: a function that never returns costs a thread, and neither a place in a
     pool nor the server's exit.
     """
 
-    def score(pairs: Sequence[Pair]) -> asyncio.Future[list[float]]:
+    def score(pairs: Sequence[Pair]) -> asyncio.Future[Scores]:
         prompts = [prompt.text for prompt, _ in pairs]
         completions = [candidate.text for _, candidate in pairs]
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[float]] = loop.create_future()
+        answer: asyncio.Future[Scores] = loop.create_future()
 
-        def settle(result: list[float] | None, error: BaseException | None) -> None:
+        def settle(result: Scores | None, error: BaseException | None) -> None:
             if answer.done():  # nobody waits any more
                 return
             if error is not None:
@@ -32,7 +33,7 @@ def scorer(function: Function) -> Callable[[Sequence[Pair]], asyncio.Future[list
                 answer.set_result(result or [])
 
         def run() -> None:
-            result: list[float] | None = None
+            result: Scores | None = None
             error: BaseException | None = None
             try:
                 result = reals(function(prompts, completions))

@@ -10,7 +10,7 @@ from server.engines.scores import reals
 
 
 class Guarded:
-    """A reward that answers within `timeout` seconds with one number a completion, or raises `RewardFailed`.
+    """A reward that answers within `timeout` seconds with one number or None a completion, or raises `RewardFailed`.
 
     NaN and infinities pass: strategies know what to do with them.
     """
@@ -20,7 +20,7 @@ class Guarded:
         self._reward = reward
         self._timeout = timeout
 
-    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float | None]:
         try:
             async with asyncio.timeout(self._timeout):
                 scores = reals(await self._reward.score(prompt, completions))

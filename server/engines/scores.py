@@ -18,14 +18,17 @@ def real(value: object) -> float:
     return float(value)
 
 
-def reals(values: object) -> list[float]:
-    """Return `values` as floats, one for each completion, in order. Raise `RewardFailed` for anything else."""
+def reals(values: object) -> list[float | None]:
+    """Return `values` as floats, or None as it is, one for each completion, in order.
+
+    Raise `RewardFailed` for anything else.
+    """
     if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping | Set):
         raise RewardFailed(f"gave {short(values)}, which is not a list of numbers")
-    scores: list[float] = []
+    scores: list[float | None] = []
     for i, value in enumerate(values):
         try:
-            scores.append(real(value))
+            scores.append(None if value is None else real(value))
         except (TypeError, OverflowError) as error:
             raise RewardFailed(f"the score of completion {i}: {error}") from error
     return scores
