@@ -1,6 +1,9 @@
 """The app: a factory that takes what is loaded as an argument, and holds no globals."""
 
+from http import HTTPStatus
+
 from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -31,9 +34,18 @@ def create_app(loaded: Loaded, settings: ServerSettings | None = None) -> FastAP
 async def _http_error(request: Request, error: Exception) -> Response:
     """Starlette's own errors (no such path, wrong method) in OpenAI's shape."""
     assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND and request.url.path.startswith("/v1/"):
+        served = ", ".join(sorted(_served(request.app)))
+        return errors.response(
+            errors.UnsupportedEndpoint(f"{request.method} {request.url.path} is not served here. These are: {served}.")
+        )
     message = f"{request.method} {request.url.path}: {error.detail}."
     body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
     return JSONResponse(body, error.status_code, error.headers)
+
+
+def _served(app: FastAPI) -> set[str]:
+    return {route.path for route in app.routes if isinstance(route, APIRoute) and route.path.startswith("/v1/")}
 
 
 async def _left(request: Request, error: Exception) -> Response:  # noqa: ARG001

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 
 from decoders.core import Prompt, Sampling
@@ -14,9 +13,9 @@ from decoders.models import Models
 from decoders.rng import SeededRng
 from decoders.rollouts import frozen_policy, rollouts
 from server.engines.build import Loaded
-from server.errors import invalid
 from server.schemas.chat import ChatBody
 from server.schemas.completions import CompletionsBody
+from server.schemas.parsing import parse
 from server.service import Service
 
 Tick = Callable[[], None]
@@ -48,10 +47,8 @@ def read(path: Path) -> list[tuple[int, ChatBody | CompletionsBody]]:
         data: object = None
         try:
             data = from_json(line, allow_inf_nan=False)
-            kind = ChatBody if isinstance(data, dict) and "messages" in data else CompletionsBody
-            bodies.append((number, kind.model_validate(data)))
-        except ValidationError as error:
-            raise PromptsError(f"{path}, line {number}: {invalid(error, data)}") from error
+            chat = isinstance(data, dict) and "messages" in data
+            bodies.append((number, parse(ChatBody, data) if chat else parse(CompletionsBody, data)))
         except (ValueError, DecantError) as error:
             raise PromptsError(f"{path}, line {number}: {error}") from error
     if not bodies:
@@ -66,12 +63,13 @@ async def prompts(loaded: Loaded, bodies: Bodies) -> list[tuple[int, Prompt, Sam
     for number, body in bodies:
         try:
             if isinstance(body, ChatBody):
-                own = [await text.chat([m.plain() for m in body.messages])]
+                own = [await text.chat([m.plain() for m in body.messages], body.turn)]
             else:
                 own = [await text.encode(p) if isinstance(p, str) else _given(loaded, p) for p in body.prompts]
             for prompt in own:
                 sampling = frozen_policy(body.sampling(prompt, text.max_model_len))
                 service.check_length(prompt, sampling, "prompt", body.length_field)
+                service.check_minimum(sampling)
                 text.check(sampling)
                 found.append((number, prompt, sampling))
         except DecantError as error:

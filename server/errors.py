@@ -25,6 +25,14 @@ class UnknownModel(ServiceError):
     """A model that is not served here."""
 
 
+class UnsupportedEndpoint(ServiceError):
+    """An endpoint of OpenAI's or another's that is not served here.
+
+    A 400 and no 404: a router that spreads requests over servers takes a 404 for a server that has lost its model, and
+    sends it no more for a while (LiteLLM's does).
+    """
+
+
 class BodyTooLarge(ServiceError):
     """More bytes than any prompt needs."""
 
@@ -48,6 +56,7 @@ _STATUS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
     (InvalidRequest, 400, "invalid_request_error", None),
     (Unauthorized, 401, "authentication_error", "invalid_api_key"),
     (UnknownModel, 404, "invalid_request_error", "model_not_found"),
+    (UnsupportedEndpoint, 400, "invalid_request_error", "unsupported_endpoint"),
     (BodyTooLarge, 413, "invalid_request_error", "body_too_large"),
     (Overloaded, 503, "overloaded_error", "overloaded"),
     (RequestTimeout, 504, "timeout_error", "request_timeout"),

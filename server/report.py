@@ -19,10 +19,10 @@ class Reported(Protocol):
     def return_kl(self) -> bool: ...
 
 
-def usage(prompts: Sequence[Prompt], dones: Sequence[Done]) -> Json:
+def usage(prompts: Sequence[Prompt], tokens: Sequence[int]) -> Json:
     """OpenAI's count, in which every generated token is a completion token, as `best_of` had it."""
     prompt = sum(len(p.tokens) for p in prompts)
-    generated = sum(d.cost.generated_tokens for d in dones)
+    generated = sum(tokens)
     return {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
 
 

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,9 +16,10 @@ from decoders.errors import DecantError, EngineDead, InvalidRequest
 from decoders.events import Cost
 from server.admission import Admission
 from server.engines.build import Loaded
-from server.errors import BodyTooLarge, Overloaded, UnknownModel, invalid, response
+from server.errors import BodyTooLarge, Overloaded, UnknownModel, response
 from server.metrics import Metrics
 from server.schemas.common import Addressed
+from server.schemas.parsing import parse
 from server.settings import ServerSettings
 
 MAX_BODY = 16 * 2**20  # bytes: more than the longest context of any model, as JSON
@@ -58,11 +58,8 @@ class Service:
             data: Any = from_json(raw, allow_inf_nan=False)
         except ValueError as error:
             raise InvalidRequest(f"The body is not JSON: {error}.") from error
-        try:
-            parsed = body.model_validate(data)
-        except ValidationError as error:
-            raise invalid(error, data) from error
-        if parsed.model not in (None, self.model):
+        parsed = parse(body, data)
+        if parsed.model not in (None, "", self.model):
             raise UnknownModel(f"The model '{parsed.model}' is not served here: '{self.model}' is.")
         return parsed
 
@@ -106,6 +103,14 @@ class Service:
         most = self.loaded.text.max_logprobs
         if sampling.logprobs is not None and sampling.logprobs > most:
             raise InvalidRequest(f"{field} is {sampling.logprobs}: this model reports at most {most}.", field)
+
+    def check_minimum(self, sampling: Sampling) -> None:
+        """Refuse an answer that is to be longer than it may be."""
+        if sampling.min_tokens > sampling.max_tokens:
+            raise InvalidRequest(
+                f"min_tokens asks for {sampling.min_tokens} tokens, and the answer may have {sampling.max_tokens}.",
+                "min_tokens",
+            )
 
     def check_budget(self, most: Cost, field: str) -> None:
         """Refuse what may draw more than the server allows."""

@@ -16,8 +16,12 @@ from decoders.events import Done, Event
 from server import report
 from server.errors import payload, response
 from server.report import Reported
+from server.schemas.common import StreamOptions
 from server.shapes import Json, Shape
 
+PADDED = (
+    256  # bytes; where it is asked for, each chunk's length is a multiple of it, so that it does not tell the text's
+)
 HEARTBEAT = 1.0  # seconds without a byte, after which a comment says that the work goes on
 
 
@@ -82,7 +86,7 @@ class JsonWriter(_Base):
             for p, done in enumerate(dones)
             for i, result in enumerate(done.results)
         ]
-        usage = report.usage(self._prompts, dones)
+        usage = report.usage(self._prompts, [done.cost.generated_tokens for done in dones])
         body = {**self._head, "object": self._shape.whole, "choices": choices, "usage": usage, **self._decoding(queued)}
         await send_json(body, send)
 
@@ -96,9 +100,10 @@ class EventWriter(_Base):
     The response begins with its first byte, so that an error before it still has a status of its own.
     """
 
-    def __init__(self, *args: Any, include_usage: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, options: StreamOptions, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._include_usage = include_usage
+        self._options = options
+        self._tokens = 0  # that were sent
         self._began = False
         self._sent = time.monotonic()
         self._last: Json | None = None  # held back: the last chunk of all carries `decoding`
@@ -116,6 +121,7 @@ class EventWriter(_Base):
             self._dones[index] = event
             return
         choice = self._shape.piece(index * self._n + event.index, self._prompts[index], event.piece)
+        self._tokens += len(event.piece.tokens)
         chunk = self._chunk([choice])
         if self._last is not None:
             await self._send(self._last, send)
@@ -126,13 +132,14 @@ class EventWriter(_Base):
             self._last = chunk
 
     async def finish(self, send: Send, queued: float) -> None:
-        extra = self._decoding(queued)
         last = self._last or self._chunk([])
-        if self._include_usage:
+        if self._options.include_usage:
             if self._last is not None:
                 await self._send(self._last, send)
-            last = {**self._chunk([]), "usage": report.usage(self._prompts, self._all_done)}
-        await self._send({**last, **extra}, send)
+            last = self._chunk([])
+        if self._options.include_usage or self._options.continuous_usage_stats:
+            last["usage"] = report.usage(self._prompts, [done.cost.generated_tokens for done in self._all_done])
+        await self._send({**last, **self._decoding(queued)}, send)
         await self._end(send)
 
     async def fail(self, error: Exception, send: Send) -> None:
@@ -146,9 +153,16 @@ class EventWriter(_Base):
 
     def _chunk(self, choices: list[Json]) -> Json:
         chunk = {**self._head, "object": self._shape.chunk, "choices": choices}
-        return {**chunk, "usage": None} if self._include_usage else chunk
+        if self._options.continuous_usage_stats:
+            chunk["usage"] = report.usage(self._prompts, [self._tokens])
+        elif self._options.include_usage:
+            chunk["usage"] = None
+        return chunk
 
     async def _send(self, chunk: Json, send: Send) -> None:
+        if self._options.include_obfuscation and chunk["choices"]:
+            chunk = {**chunk, "obfuscation": ""}
+            chunk["obfuscation"] = "x" * (-len(_json(chunk)) % PADDED)
         await self._write(b"data: " + _json(chunk) + b"\n\n", send)
 
     async def _write(self, data: bytes, send: Send) -> None:

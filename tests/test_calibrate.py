@@ -199,7 +199,7 @@ def test_options_say_which_rewards_and_how_many_rollouts(tmp_path: Path) -> None
         ({}, "prompt: Field required."),
         ({"prompt": "good", "n": 0}, "n: Input should be greater than or equal to 1."),
         ({"prompt": "good", "zip": 1}, "zip: There is no such field."),
-        ({"prompt": "good", "tools": []}, "'tools' is not supported."),
+        ({"prompt": "good", "tools": [{}]}, "'tools' is not supported: no tools are called."),
         ({"prompt": ""}, "The prompt is empty."),
         ({"prompt": "odd " * 70}, "The prompt has 70 tokens"),
         ({"prompt": "good", "max_tokens": 64}, "max_tokens asks for 64 more"),

@@ -73,7 +73,7 @@ def test_rollouts_of_scored_completions_are_drawn_as_asked_and_by_the_seed(api: 
     assert ask(max_tokens=1)["cost"]["generated_tokens"] == 20
     assert ask(max_tokens=1, rollouts=7)["cost"]["generated_tokens"] == 7
     assert ask(max_tokens=1, rollouts=None)["cost"]["generated_tokens"] == 100
-    assert ask(temperature=1e-5)["cost"]["generated_tokens"] % 20 == 0, "all alike"
+    assert ask(temperature=0.01)["cost"]["generated_tokens"] % 20 == 0, "all alike"
 
 
 def test_what_a_reward_without_a_value_has_is_null() -> None:
@@ -92,7 +92,7 @@ def test_what_a_reward_without_a_value_has_is_null() -> None:
         ({"calibrated": True, "on_demand": False}, "on_demand", "has no 4 stored rollouts of brevity"),
         ({"calibrated": True, "rollouts": 0}, "rollouts", "greater than or equal to 1"),
         ({"calibrated": True, "rollouts": 1025}, "rollouts", "less than or equal to 1024"),
-        ({"calibrated": True, "temperature": 0}, "temperature", "greater than 0"),
+        ({"calibrated": True, "temperature": 0}, "temperature", "greater than or equal to 0.01"),
         ({"calibrated": True, "max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
         ({"calibrated": True, "max_tokens": 64}, "max_tokens", "together over this model's context of 64"),
         ({"calibrated": True, "prompt": "odd " * 64}, "prompt", "The prompt has 64 tokens"),

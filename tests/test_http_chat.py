@@ -1,7 +1,7 @@
 """POST /v1/chat/completions: what comes back, on the toy."""
 
 import math
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import openai
@@ -73,6 +73,30 @@ def test_messages_reach_the_policy_as_chat_templates_know_them() -> None:
     ]
     assert prompt.messages == tuple(heard)
     assert prompt.tokens == (3, 1, 4, 2)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "rewards"])
+def test_a_continued_message_is_one_turn_with_what_comes_after(path: str) -> None:
+    seen: list[tuple[Prompt, list[Candidate]]] = []
+
+    class Reward:
+        async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+            seen.append((prompt, list(completions)))
+            return [0.0] * len(completions)
+
+    messages = [{"role": "user", "content": "good"}, {"role": "assistant", "content": "odd"}]
+    body = {"messages": messages, "continue_final_message": True, "add_generation_prompt": False}
+    own = {"completions": [" bad"]} if path == "rewards" else {"decoding": {"strategy": "best_of_n", "n": 2}}
+    with serving(world(ToyPolicy(), {"default": Reward()})) as api:
+        ok(api.post(path, {**body, **own}))
+        ok(api.post(path, {**body, **own, "continue_final_message": False}))
+    for (prompt, [first, *_]), continues in zip(seen[:: len(seen) // 2], (True, False), strict=True):
+        assert prompt.continues == continues
+        assert prompt.tokens == (1, 4)
+        turn = "odd" + first.text if continues else first.text
+        answered = prompt.answered(first.text)
+        assert len(answered) == (2 if continues else 3)
+        assert answered[-1] == {"role": "assistant", "content": turn}
 
 
 def test_a_reply_is_a_chat_completion(api: Api) -> None:
@@ -161,6 +185,33 @@ def test_the_last_chunk_carries_decoding_and_usage(api: Api, strategy: str, usag
         assert all(chunk["usage"] is None for chunk in others)
     else:
         assert last["choices"][0]["finish_reason"] is not None
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("include", [False, True, None])
+def test_each_chunk_has_the_usage_so_far_where_that_is_asked_for(api: Api, n: int, include: bool | None) -> None:
+    options = {"include_usage": include, "continuous_usage_stats": True}
+    chunks = stream(api, seed=4, n=n, stream_options=options)
+    usage = api.chat(seed=4, n=n)["usage"]
+    totals = [chunk["usage"]["total_tokens"] for chunk in chunks]
+    assert totals == sorted(totals)
+    assert totals[0] == usage["prompt_tokens"] + 1
+    assert chunks[-1]["usage"] == usage
+    assert (chunks[-1]["choices"] == []) == bool(include)
+    assert [c["usage"]["completion_tokens"] for c in chunks if c["choices"]] == list(
+        range(1, usage["completion_tokens"] + 1)
+    )
+    searched = stream(api, seed=4, n=n, stream_options=options, decoding={"strategy": "best_of_n", "n": 8})
+    whole = api.chat(seed=4, n=n, decoding={"strategy": "best_of_n", "n": 8})
+    assert searched[-1]["usage"] == whole["usage"]
+
+
+def test_padded_chunks_do_not_tell_their_length(api: Api) -> None:
+    body = {"messages": [{"role": "user", "content": "good"}], "stream": True, "seed": 4}
+    lines = api.post("chat/completions", {**body, "stream_options": {"include_obfuscation": True}}).text.split("\n\n")
+    assert {(len(line) - len("data: ")) % 256 for line in lines[:-2]} == {0}
+    bare = events(api.post("chat/completions", {**body, "stream_options": {"include_obfuscation": False}}).text)[0]
+    assert not any("obfuscation" in chunk for chunk in bare)
 
 
 def test_best_of_n_streams_each_answer_at_once(api: Api) -> None:

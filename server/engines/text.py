@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from decoders.core import Candidate, Prompt, Sampling, Tokens
 from decoders.errors import InvalidRequest
 
 Message = Mapping[str, str]
+Turn = Literal["new", "continued", "none"]
+"""What comes after a chat: a turn of the assistant, the rest of its last one, or whatever the policy says."""
 CONTEXT = 6  # tokens of a prompt that decide how the text after it begins
 LONGEST = 4  # bytes of a character, in UTF-8
 PARTIAL = "�"  # what incomplete bytes decode to
@@ -25,7 +27,7 @@ class Text(Protocol):
 
     async def encode(self, text: str) -> Prompt: ...
 
-    async def chat(self, messages: Sequence[dict[str, str]]) -> Prompt: ...
+    async def chat(self, messages: Sequence[dict[str, str]], turn: Turn = "new") -> Prompt: ...
 
     async def completion(self, text: str, *, ended: bool) -> Candidate:
         """A completion that was not drawn here, to be scored; `ended` adds the end-of-sequence token."""
@@ -57,9 +59,11 @@ class ModelText:
     async def encode(self, text: str) -> Prompt:
         return Prompt(await self._encode(text, special=True), text)
 
-    async def chat(self, messages: Sequence[dict[str, str]]) -> Prompt:
-        text = self.render(messages)
-        return Prompt(await self._encode(text, special=False), text, tuple(messages))
+    async def chat(self, messages: Sequence[dict[str, str]], turn: Turn = "new") -> Prompt:
+        text = self.render(messages, reply=turn == "new", continued=turn == "continued")
+        if turn == "continued" and not text.endswith(messages[-1]["content"]):  # a template that strips its messages
+            messages = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"].rstrip()}]
+        return Prompt(await self._encode(text, special=False), text, tuple(messages), turn == "continued")
 
     async def completion(self, text: str, *, ended: bool) -> Candidate:
         eos = self._tokenizer.eos_token_id
@@ -88,12 +92,14 @@ class ModelText:
 
         return text(before + tokens)[len(text(before)) :]
 
-    def render(self, messages: Sequence[Mapping[str, str]], *, reply: bool = True) -> str:
-        """The chat as text, open for the assistant's turn if `reply`."""
+    def render(self, messages: Sequence[Mapping[str, str]], *, reply: bool = True, continued: bool = False) -> str:
+        """The chat as text, open for the assistant's turn if `reply`, or within its last message if `continued`."""
         if not self.has_chat_template:
             raise InvalidRequest("This model has no chat template: use /v1/completions.", "messages")
         try:
-            rendered = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=reply)
+            rendered = self._tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=reply, continue_final_message=continued
+            )
         except Exception as error:  # a template raises whatever its author chose
             raise InvalidRequest(f"The chat template refuses these messages: {error}", "messages") from error
         return str(rendered)

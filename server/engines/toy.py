@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from decoders.core import EMPTY, Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens, join
 from decoders.errors import InvalidRequest
 from decoders.weights import logsumexp
+from server.engines.text import Turn
 
 EOS = 0
 WORDS = ("", " good", " bad", " plain", " odd")
@@ -215,9 +216,9 @@ class ToyText:
         tokens = [known.get(w, 1 + sum(map(ord, w)) % (len(WORDS) - 1)) for w in text.split()]
         return Prompt(tuple(tokens), text)
 
-    async def chat(self, messages: Sequence[dict[str, str]]) -> Prompt:
+    async def chat(self, messages: Sequence[dict[str, str]], turn: Turn = "new") -> Prompt:
         prompt = await self.encode("\n".join(m["content"] for m in messages))
-        return Prompt(prompt.tokens, prompt.text, tuple(messages))
+        return Prompt(prompt.tokens, prompt.text, tuple(messages), turn == "continued")
 
     async def completion(self, text: str, *, ended: bool) -> Candidate:
         tokens = (await self.encode(text)).tokens

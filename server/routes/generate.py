@@ -12,7 +12,7 @@ from decoders.errors import DecantError, InvalidRequest
 from decoders.events import Cost
 from server.answer import Answer, Job
 from server.schemas.chat import ChatBody
-from server.schemas.common import Body, body_schema
+from server.schemas.common import Body, StreamOptions, body_schema
 from server.schemas.completions import CompletionsBody
 from server.service import Service
 from server.shapes import Chat, Completions, Shape
@@ -39,7 +39,7 @@ def router(service: Service) -> APIRouter:
         arrived = time.perf_counter()
         try:
             body = await service.parse(request, ChatBody)
-            prompt = await service.loaded.text.chat([m.plain() for m in body.messages])
+            prompt = await service.loaded.text.chat([m.plain() for m in body.messages], body.turn)
             sampling = body.sampling(prompt, service.loaded.text.max_model_len)
             return _answer(
                 service,
@@ -69,6 +69,7 @@ def _answer(
     service.check_engines()
     for prompt, sampling in zip(prompts, samplings, strict=True):
         service.check_length(prompt, sampling, field, body.length_field)
+        service.check_minimum(sampling)
     service.check_logprobs(samplings[0], body.logprobs_field)
     service.loaded.text.check(samplings[0])
     strategy, name = body.decoding, body.decoding.strategy
@@ -80,11 +81,11 @@ def _answer(
     job = Job(strategy, name, list(zip(prompts, samplings, strict=True)), body.seed, arrived)
     reports = "decoding" in body.model_fields_set
     if body.stream:
-        usage = body.stream_options is not None and body.stream_options.include_usage
+        options = body.stream_options or StreamOptions()
         return Answer(
             service,
             job,
-            EventWriter(shape, service.model, prompts, body.n, name, strategy, reports=reports, include_usage=usage),
+            EventWriter(shape, service.model, prompts, body.n, name, strategy, reports=reports, options=options),
         )
     return Answer(service, job, JsonWriter(shape, service.model, prompts, body.n, name, strategy, reports=reports))
 

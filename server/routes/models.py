@@ -9,6 +9,7 @@ from decoders import STRATEGIES
 from decoders.errors import InvalidRequest
 from decoders.models import GUIDE_WEIGHT
 from server.errors import UnknownModel, response
+from server.routes.operations import READ
 from server.service import Service
 
 
@@ -22,17 +23,17 @@ def router(service: Service) -> APIRouter:
         "max_model_len": service.loaded.text.max_model_len,
     }
 
-    @routes.get("/v1/models")
+    @routes.api_route("/v1/models", methods=READ, include_in_schema=False)
     async def models() -> Response:
         return JSONResponse({"object": "list", "data": [card]})
 
-    @routes.get("/v1/models/{name:path}")
+    @routes.api_route("/v1/models/{name:path}", methods=READ, include_in_schema=False)
     async def model(name: str) -> Response:
         if name != service.model:
             return response(UnknownModel(f"The model '{name}' is not served here: '{service.model}' is."))
         return JSONResponse(card)
 
-    @routes.get("/v1/strategies")
+    @routes.api_route("/v1/strategies", methods=READ, include_in_schema=False)
     async def strategies() -> Response:
         """Each strategy's JSON schema and law, and the rewards and guides they can use."""
         try:

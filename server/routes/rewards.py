@@ -55,7 +55,7 @@ def router(service: Service) -> APIRouter:
             service.check_engines()
             models.weights(body.reward, "reward")
             if body.messages is not None:
-                prompt = await text.chat([m.plain() for m in body.messages])
+                prompt = await text.chat([m.plain() for m in body.messages], body.turn)
             else:
                 prompt = await text.encode(body.prompt or "")
             completions = await asyncio.gather(*(text.completion(c, ended=body.ended) for c in body.completions))

@@ -4,10 +4,10 @@ A validator that looks at several fields raises `InvalidRequest`, which pydantic
 keeps the name of its field, which a ValueError would lose.
 """
 
-from collections.abc import Mapping
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from decoders import Sample, Strategy
 from decoders.core import Grammar, Sampling
@@ -16,25 +16,32 @@ from decoders.errors import InvalidRequest
 MAX_LOGPROBS = 20  # vLLM's default bound
 INT64 = 2**63
 
-# OpenAI's own fields that change the answer, and that no strategy honours. A null is no request.
-REFUSED = frozenset(
-    {
-        "audio", "best_of", "function_call", "functions", "modalities", "moderation", "parallel_tool_calls",
-        "prediction", "prompt_cache_key", "prompt_cache_retention", "reasoning_effort", "safety_identifier",
-        "service_tier", "store", "suffix", "tool_choice", "tools", "verbosity", "web_search_options",
-    }
-)  # fmt: skip
-
-
-def unsent(data: Any) -> Any:
-    """A body without its nulls: a null field is one that was not sent."""
-    return {k: v for k, v in data.items() if v is not None} if isinstance(data, Mapping) else data
+LEAST_TEMPERATURE = 0.01  # vLLM draws at this one when a lower one is asked for, 0 apart
 
 
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _drawn(temperature: float) -> float:
+    if 0 < temperature < LEAST_TEMPERATURE:
+        raise ValueError(f"Input should be 0, or at least {LEAST_TEMPERATURE:g}: the engine draws at no lower one")
+    return temperature
+
+
+def _token_id(key: object) -> object:
+    """A key of a JSON object, which is a string, as a token id."""
+    return int(key) if isinstance(key, str) and _TOKEN_ID.fullmatch(key) else key
+
+
+_TOKEN_ID = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+TokenId = Annotated[int, BeforeValidator(_token_id)]
+Temperature = Annotated[
+    float,
+    Field(ge=0, le=2),
+    AfterValidator(_drawn),
+    WithJsonSchema({"anyOf": [{"const": 0}, {"type": "number", "minimum": LEAST_TEMPERATURE, "maximum": 2}]}),
+]
 Seed = Annotated[int, Field(ge=-INT64, lt=INT64)]
 Stops = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=16), BeforeValidator(_listed)
@@ -42,7 +49,9 @@ Stops = Annotated[
 
 
 class StreamOptions(BaseModel, frozen=True, extra="forbid"):
-    include_usage: bool = False
+    include_usage: bool = Field(False, description="One more chunk at the end has the usage.")
+    continuous_usage_stats: bool = Field(False, description="Each chunk has the usage so far.")
+    include_obfuscation: bool = Field(False, description="Chunks are padded to a multiple of a length.")
 
 
 class JsonSchema(BaseModel, frozen=True, extra="forbid"):
@@ -70,18 +79,18 @@ class Addressed(BaseModel, frozen=True, extra="forbid"):
 
 
 class Body(Addressed, frozen=True, extra="forbid"):
-    """Every field is honoured or refused; none is ignored but `user`, which asks for nothing."""
+    """Every field is honoured or refused; what asks for nothing is dropped (`noops`)."""
 
     decoding: Strategy = Field(default_factory=Sample, description="The strategy; a plain sample by default.")
     n: int = Field(1, ge=1, le=256)
-    temperature: float = Field(1.0, ge=0, le=2)
+    temperature: Temperature = 1.0
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=-1, lt=INT64)
     min_p: float = Field(0.0, ge=0, le=1)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     repetition_penalty: float = Field(1.0, gt=0, le=10)
-    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
+    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
     seed: Seed | None = None
     stop: Stops = Field(default_factory=list)
     stop_token_ids: list[int] = Field(default_factory=list, max_length=64)
@@ -93,17 +102,6 @@ class Body(Addressed, frozen=True, extra="forbid"):
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     regex: str | None = Field(None, min_length=1, max_length=4096, description="The answer matches this expression.")
-    user: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nulls_and_refusals(cls, data: Any) -> Any:
-        """A field that is not supported is named."""
-        sent = unsent(data)
-        if isinstance(sent, Mapping):
-            for name in sorted(REFUSED & sent.keys()):
-                raise InvalidRequest(f"'{name}' is not supported.", name)
-        return sent
 
     @model_validator(mode="after")
     def _options_belong_to_streams(self) -> "Body":

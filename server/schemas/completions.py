@@ -1,12 +1,14 @@
 """POST /v1/completions."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
+from server.schemas import noops
 from server.schemas.common import MAX_LOGPROBS, Body
 
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -39,11 +41,16 @@ AnyPrompt = Annotated[
 ]
 
 
-class CompletionsBody(Body, frozen=True, extra="forbid"):
+class CompletionsBody(Body, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.BODY)):
     prompt: AnyPrompt
     max_tokens: int = Field(16, ge=0, le=2**31)
     echo: bool = Field(False, description="Put the prompt before the completion.")
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asked(cls, data: Any) -> Any:
+        return noops.asked(noops.BODY, data) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
     def _nothing_to_do(self) -> "CompletionsBody":

@@ -1,5 +1,6 @@
 """POST /v1/rewards: score completions without generating any."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -7,13 +8,14 @@ from pydantic import Field, model_validator
 from decoders.base import RewardNames
 from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
-from server.schemas.chat import ChatMessage
-from server.schemas.common import INT64, Addressed, Seed, Stops, unsent
+from server.schemas import noops
+from server.schemas.chat import ChatMessage, Chatting
+from server.schemas.common import INT64, LEAST_TEMPERATURE, Addressed, Seed, Stops
 
 CALIBRATION = ("rollouts", "on_demand", "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "seed")
 
 
-class RewardsBody(Addressed, frozen=True, extra="forbid"):
+class RewardsBody(Addressed, Chatting, frozen=True, extra="forbid"):
     prompt: str | None = None
     messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
     completions: list[str] = Field(min_length=1, max_length=1024)
@@ -32,7 +34,7 @@ class RewardsBody(Addressed, frozen=True, extra="forbid"):
     max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
         None, description="How the samples are drawn; the defaults are those of completions or of chat completions."
     )
-    temperature: float = Field(1.0, gt=0, le=2)
+    temperature: Annotated[float, Field(ge=LEAST_TEMPERATURE, le=2)] = 1.0
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=-1, lt=INT64)
     min_p: float = Field(0.0, ge=0, le=1)
@@ -41,13 +43,20 @@ class RewardsBody(Addressed, frozen=True, extra="forbid"):
 
     @model_validator(mode="before")
     @classmethod
-    def _nulls(cls, data: Any) -> Any:
-        return unsent(data)
+    def _asked(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or "messages" not in data:
+            return data
+        return {**data, "messages": noops.asked_of_messages(data["messages"])}
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "RewardsBody":
         if (self.prompt is None) == (self.messages is None):
             raise InvalidRequest("Give either prompt or messages.", "prompt")
+        for name in Chatting.model_fields:
+            if name in self.model_fields_set and self.messages is None:
+                raise InvalidRequest(f"'{name}' goes with messages.", name)
+        if self.messages is not None:
+            self.check_turn(self.messages)
         for name in CALIBRATION:
             if name in self.model_fields_set and not self.calibrated:
                 raise InvalidRequest(f"'{name}' is about samples of the policy: set calibrated.", name)

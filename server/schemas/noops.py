@@ -1,0 +1,160 @@
+"""Fields that are known and not honoured: the values of theirs that ask for nothing, and why any other is refused.
+
+Clients send them at their defaults, or with what only labels a request. A value that would change the answer is a 400
+that names the field. Nulls are gone before this is asked.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from decoders.errors import InvalidRequest
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Noop:
+    """`accepts(value, body)` says whether the value asks for nothing; `schema` says the same of it to readers."""
+
+    schema: Json
+    reason: str
+    accepts: Callable[[Any, Mapping[str, Any]], bool]
+
+
+def _values(reason: str, *values: object) -> Noop:
+    known = [(type(value), value) for value in values]  # 0 is not false, nor 1 true
+    schema: Json = {"enum": list(values)} if values else {"type": "null"}
+    return Noop(schema, reason, lambda value, _: (type(value), value) in known)
+
+
+def _any(kind: type, name: str) -> Noop:
+    return Noop({"type": name}, f"it is no {name}", lambda value, _: isinstance(value, kind))
+
+
+_TEXT = _any(str, "string")
+_OBJECT = _any(dict, "object")
+_FLAG = _any(bool, "boolean")
+_NO_TOOLS = "no tools are called"
+_NO_AUDIO = "answers are text"
+_NO_MEDIA = "prompts are text"
+_NO_RECORD = "nothing is stored"
+_NO_BEAMS = "there is no beam search"
+_TEMPLATE = "the model's own chat template is used as it stands"
+
+BODY: dict[str, Noop] = {
+    # OpenAI's
+    "audio": _values(_NO_AUDIO),
+    "best_of": Noop(
+        {"type": "integer", "description": "1, or n"},
+        "ask for it with decoding: {'strategy': 'best_of_n'}",
+        lambda value, body: type(value) is int and value in (1, body.get("n", 1)),
+    ),
+    "function_call": _values(_NO_TOOLS, "none", "auto"),
+    "functions": _values(_NO_TOOLS, []),
+    "metadata": _OBJECT,
+    "modalities": _values(_NO_AUDIO, ["text"]),
+    "moderation": _values("nothing is moderated"),
+    "parallel_tool_calls": _FLAG,
+    "prediction": _values("no prediction is used"),
+    "prompt_cache_key": _TEXT,
+    "prompt_cache_retention": _values(_NO_RECORD, "in_memory", "in-memory"),
+    "reasoning_effort": _values("the effort of reasoning cannot be set", "none"),
+    "safety_identifier": _TEXT,
+    "service_tier": _values("there is one tier", "auto", "default"),
+    "store": _values(_NO_RECORD, False),
+    "suffix": _values("text is not inserted before a suffix", ""),
+    "tool_choice": _values(_NO_TOOLS, "none", "auto"),
+    "tools": _values(_NO_TOOLS, []),
+    "user": _TEXT,
+    "verbosity": _values("verbosity cannot be set", "medium"),
+    "web_search_options": _values("nothing is searched for"),
+    # vLLM's
+    "add_special_tokens": Noop(
+        {"type": "boolean", "description": "false for a chat, true for a prompt"},
+        "a chat's special tokens are its template's, and a prompt has its tokenizer's",
+        lambda value, body: value is ("messages" not in body),
+    ),
+    "allowed_token_ids": _values("use logit_bias, regex or response_format"),
+    "bad_words": _values("use logit_bias", []),
+    "chat_template": _values(_TEMPLATE),
+    "chat_template_kwargs": _values(_TEMPLATE, {}),
+    "documents": _values(_TEMPLATE, []),
+    "include_reasoning": _values("reasoning is not told apart from the answer", True),
+    "length_penalty": _values(_NO_BEAMS, 1),
+    "media_io_kwargs": _values(_NO_MEDIA, {}),
+    "mm_processor_kwargs": _values(_NO_MEDIA, {}),
+    "priority": _values("requests are served in their order", 0),
+    "prompt_logprobs": _values("use echo with logprobs, in /v1/completions"),
+    "request_id": _TEXT,
+    "return_token_ids": _values("answers carry no token ids", False),
+    "return_tokens_as_token_ids": _values("tokens are written as text", False),
+    "spaces_between_special_tokens": _values("it cannot be changed", True),
+    "structured_outputs": _values("use response_format or regex", {}),
+    "truncate_prompt_tokens": _values("no prompt is cut"),
+    "use_beam_search": _values(_NO_BEAMS, False),
+    "vllm_xargs": _values("use decoding", {}),
+    # A client's own, that was to be taken apart before it was sent.
+    "extra_body": Noop(
+        {"type": "object", "description": "{}, or what the body says besides"},
+        "its fields belong to the body itself",
+        lambda value, body: isinstance(value, dict) and all(k in body and body[k] == v for k, v in value.items()),
+    ),
+}
+
+CHAT: dict[str, Noop] = {**BODY, "echo": _values("the conversation is not repeated", False)}
+
+MESSAGE: dict[str, Noop] = {
+    # What an assistant's message has when it comes back from an answer, this server's or another's.
+    "annotations": _values("annotations are not read", []),
+    "audio": _values(_NO_MEDIA),
+    "function_call": _values(_NO_TOOLS),
+    "id": _TEXT,
+    "images": _values(_NO_MEDIA, []),
+    "provider_specific_fields": _OBJECT,
+    "reasoning": _values("reasoning is not read: leave it out, or put it into content", ""),
+    "reasoning_content": _values("reasoning is not read: leave it out, or put it into content", ""),
+    "refusal": _values("put it into content", ""),
+    "thinking_blocks": _values("reasoning is not read", []),
+    "tool_calls": _values(_NO_TOOLS, []),
+    "type": _values("messages are text", "text", "message"),
+    "cache_control": _OBJECT,  # prefixes are cached without being asked
+}
+
+PART: dict[str, Noop] = {"annotations": MESSAGE["annotations"], "cache_control": _OBJECT}
+
+
+def asked(noops: Mapping[str, Noop], data: Mapping[str, Any], where: str = "") -> Json:
+    """`data` without what asks for nothing. Raises `InvalidRequest` for what asks for something."""
+    for name in data:
+        if name in noops and not noops[name].accepts(data[name], data):
+            raise InvalidRequest(f"'{where}{name}' is not supported: {noops[name].reason}.", where + name)
+    return {name: value for name, value in data.items() if name not in noops}
+
+
+def asked_of_messages(messages: object) -> object:
+    """The same of each message, and of each part of its content; anything else is left to the types."""
+    if not isinstance(messages, list):
+        return messages
+    return [_message(m, f"messages.{i}.") if isinstance(m, Mapping) else m for i, m in enumerate(messages)]
+
+
+def _message(message: Mapping[str, Any], where: str) -> Json:
+    kept = asked(MESSAGE, message, where)
+    if isinstance(kept.get("content"), list):
+        kept["content"] = [
+            asked(PART, part, f"{where}content.{j}.") if isinstance(part, Mapping) else part
+            for j, part in enumerate(kept["content"])
+        ]
+    return kept
+
+
+def described(noops: Mapping[str, Noop]) -> Callable[[Json], None]:
+    """What puts these fields into a model's JSON schema."""
+
+    def add(schema: Json) -> None:
+        properties = schema.setdefault("properties", {})
+        for name, noop in noops.items():
+            properties[name] = {"description": "What asks for nothing.", **noop.schema}
+
+    return add
