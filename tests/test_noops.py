@@ -41,7 +41,7 @@ WANTED_OF_MESSAGES: dict[str, object] = {
     "images": [{}], "provider_specific_fields": "a", "reasoning": "because", "reasoning_content": "because",
     "refusal": "no", "thinking_blocks": [{}], "tool_calls": [{"id": "a"}], "type": "image", "cache_control": "a",
 }  # fmt: skip
-WHOLE = {
+WHOLE: Json = {
     "role": "assistant", "content": "odd", "refusal": None, "annotations": [], "audio": None, "function_call": None,
     "tool_calls": [], "reasoning": None, "reasoning_content": "", "images": [], "type": "message", "id": "msg_1",
     "thinking_blocks": [], "provider_specific_fields": {"refusal": None}, "cache_control": {"type": "ephemeral"},
