@@ -1,6 +1,6 @@
 """Cascade reward sampling [Li et al. 2024, CARDS]: rejection sampling of segments.
 
-from y_<=t draw a segment z ~ pi(. | x, y_<=t) that ends where the policy is in doubt (entropy >= entropy_threshold)
+from y_<=t draw a segment z ~ pi(. | x, y_<=t) that ends before a token whose law has entropy >= entropy_threshold
 y <- y_<=t z  with probability  min(1, exp((V(x, y_<=t z) - tau(|y_<=t z|)) / beta)),  else draw another;  until y ends
 tau(l) = accept_from + (accept_threshold - accept_from) min(1, l / max_tokens)
 """
@@ -48,8 +48,9 @@ class Cascade(Search, frozen=True, extra="forbid"):
     Law: with F(z | y) the law of a segment under pi, and a(y z) the probability above, a segment is drawn with
     probability proportional to F(z | y) a(y z): rejection sampling, exact for each segment, as long as `max_tries` are
     enough; after that many the best-rewarded try is taken, which breaks it. The product is not pi exp(r/beta)/Z, since
-    every segment is normalised alone. V is the reward of an unfinished answer, as in `controlled`. On an engine the
-    entropy is that of the likeliest tokens, with all others as one more token: a little too low.
+    every segment is normalised alone; where all segments are accepted, it is pi. V is the reward of an unfinished
+    answer, as in `controlled`. The entropy is that of the whole next-token law, guides included; temperature,
+    truncation and biases do not count.
 
     No bound on its KL is known, and none is reported.
     """
@@ -83,6 +84,7 @@ class Cascade(Search, frozen=True, extra="forbid"):
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
         check_blocks(sampling)
+        models.policy.check_cut(sampling)
         if sampling.is_greedy and self.max_tries > 1:
             raise InvalidRequest("At temperature 0 all tries would be the same: raise it.", "temperature")
         if self.accept_from is not None and self.accept_from > self.accept_threshold:

@@ -165,9 +165,10 @@ class Rng(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where a block ends by itself: before its first token, after `least` of them, at which the policy is in doubt.
+    """Where a block ends by itself: before its first token, after `least` of them, that is as uncertain as this.
 
-    That is where the entropy of the next token's law, guides included and temperature not, is at least `entropy` nats.
+    That is where the entropy of the next token's law over the whole vocabulary is at least `entropy` nats. The law is
+    the one whose log-probabilities are reported: with guides, and without temperature, truncation and biases.
     """
 
     entropy: float
@@ -218,9 +219,12 @@ class Policy(Protocol):
 
         A whole is `begun` and what was drawn after it: its text is that of all its tokens, cut at a stop string
         wherever that began, and its `finish` is None where it may go on. A string of `until` ends what is drawn now,
-        and is kept; so does `cut`. `sampling.max_tokens` bounds the whole. `drawn` is the number of tokens it took,
-        those that were thrown away included.
+        and is kept; `cut` ends it before a token. `sampling.max_tokens` bounds the whole. `drawn` is the number of
+        tokens it took, those that were thrown away behind a stop string included.
         """
+
+    def check_cut(self, sampling: Sampling) -> None:
+        """Raise `InvalidRequest` where `extend` cannot take a `cut` with this sampling."""
 
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         """sum_t log p(y_t | prompt, y_<t) under `law`, in nats."""

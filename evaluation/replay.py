@@ -81,6 +81,9 @@ class Replay:
             finish = "length" if len(part) == len(whole) else None
             yield i, Candidate(part, "", finish), len(part) - len(begun.tokens)  # type: ignore[arg-type]
 
+    def check_cut(self, sampling: Sampling) -> None:
+        raise NotImplementedError
+
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         raise NotImplementedError
 

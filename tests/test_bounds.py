@@ -69,6 +69,9 @@ class CountingPolicy:
             finally:
                 self.open -= left
 
+    def check_cut(self, sampling: Sampling) -> None:
+        self.inner.check_cut(sampling)
+
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         return await self.inner.logprob(prompt, completion, law)
 

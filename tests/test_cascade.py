@@ -1,4 +1,4 @@
-"""Cascade reward sampling on the exact toy: segments end where the policy is in doubt, and are accepted as promised."""
+"""Cascade reward sampling on the exact toy: segments end at an entropy, and are accepted as promised."""
 
 import asyncio
 import math
@@ -39,8 +39,8 @@ def segments(y: Tokens, entropy: float, least: int, most: int, guides: dict[str,
         z, p = todo.pop()
         drawn = len(z) - len(y)
         logs = POLICY.law((), z, Sampling(guides=guides))
-        doubt = -math.fsum(math.exp(v) * v for v in logs if v > -math.inf)
-        if drawn and (ended(z) or drawn == most or (drawn >= least and doubt >= entropy)):
+        entropy_here = -math.fsum(math.exp(v) * v for v in logs if v > -math.inf)
+        if drawn and (ended(z) or drawn == most or (drawn >= least and entropy_here >= entropy)):
             out[z] += p
             continue
         todo += [((*z, t), p * math.exp(v)) for t, v in enumerate(logs) if v > -math.inf]
@@ -131,6 +131,15 @@ def test_with_enough_tries_each_segment_is_tilted_exactly() -> None:
         assert abs(seen[y] - p) < 5 * math.sqrt(p * (1 - p) / 2000)
 
 
+@pytest.mark.parametrize("entropy", [0.0, 0.9, 0.95, 1.0, 99.0])
+@pytest.mark.parametrize("guides", [{}, {"kind": 1.0}])
+def test_a_cascade_that_accepts_everything_samples_the_policy(entropy: float, guides: dict[str, float]) -> None:
+    decoder = Cascade(
+        entropy_threshold=entropy, accept_threshold=-9.0, accept_from=-9.0, segment_least=1, batch=1, guides=guides
+    )  # fmt: skip
+    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(POLICY.completions(guides=guides), abs=EXACT)
+
+
 def test_several_results_are_independent_runs() -> None:
     models = Models(ToyPolicy(3, 2), MODELS.rewards)
     decoder = Cascade(accept_threshold=1.0, accept_from=0.0, max_tries=2, batch=1)
@@ -149,7 +158,7 @@ def test_it_stays_within_what_it_may_draw() -> None:
         assert done(end).cost.generated_tokens <= most.generated_tokens
 
 
-def test_the_toy_cuts_where_it_is_in_doubt() -> None:
+def test_the_toy_cuts_where_it_is_uncertain() -> None:
     async def wholes(cut: Cut) -> set[Tokens]:
         grown = POLICY.extend(PROMPT, EMPTY, 50, 16, Sampling(), SeededRng(1), cut=cut)
         return {whole.tokens async for _, whole, _ in grown}
@@ -179,3 +188,16 @@ def test_what_cannot_be_is_named(field: str, more: dict[str, float], sampling: S
     with pytest.raises(InvalidRequest) as raised:
         Cascade(accept_threshold=1.0, **more).check(MODELS, sampling)
     assert raised.value.field == field
+
+
+class Uncut(ToyPolicy):
+    """A policy whose engine cannot end segments."""
+
+    def check_cut(self, sampling: Sampling) -> None:  # noqa: ARG002
+        raise InvalidRequest("it cannot", "decoding.strategy")
+
+
+def test_it_asks_the_policy_whether_it_can_be() -> None:
+    with pytest.raises(InvalidRequest, match="it cannot") as raised:
+        Cascade(accept_threshold=1.0).check(Models(Uncut(), MODELS.rewards), Sampling())
+    assert raised.value.field == "decoding.strategy"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from server.engines.doubt import LIKELIEST
 from tests.engine import Tiny, greedy, tokenizer, transformers
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -198,25 +197,22 @@ def test_a_seed_gives_the_same_answer_and_all_is_accounted_for(tiny: Tiny, decod
     assert cost["generated_tokens"] == one["usage"]["completion_tokens"] > cost["returned_tokens"]
 
 
-def test_a_segment_ends_where_transformers_is_in_doubt(tiny: Tiny) -> None:
+def test_a_segment_ends_where_transformers_finds_its_entropy(tiny: Tiny) -> None:
     import torch
 
     prompt = tiny.ids(TEXTS[0])
     ids = prompt + greedy(tiny.models["policy"], prompt, GREEDY["max_tokens"])[0]
     with torch.no_grad():
         laws = transformers(tiny.models["policy"], "CausalLM")(torch.tensor([ids])).logits[0].log_softmax(-1)
-    doubts = []
-    for row in laws[len(prompt) - 1 : len(ids) - 1]:
-        top = row.topk(LIKELIEST).values
-        rest = 1 - float(top.exp().sum())
-        doubts.append(-float((top.exp() * top).sum()) - rest * math.log(rest))
-    ranked = sorted(doubts[1:])  # a segment has a first token whatever its doubt
+    entropies = [-float((row.exp() * row).sum()) for row in laws[len(prompt) - 1 : len(ids) - 1]]
+    ranked = sorted(entropies[1:])  # a segment has a first token whatever its entropy
     gaps = [(b - a, (a + b) / 2) for a, b in pairwise(ranked)]
     threshold = max(gaps)[1]  # as far from any of them as can be
-    want = 1 + sum(doubt >= threshold for doubt in doubts[1:])
+    want = 1 + sum(entropy >= threshold for entropy in entropies[1:])
     decoding = {**WAYS["cascade"], "entropy_threshold": threshold, "segment_least": 1}
     answer = tiny.post(prompt=prompt, **GREEDY, decoding=decoding)
     assert answer["decoding"]["results"][0]["rounds"] == want > 1
+    assert answer["usage"]["completion_tokens"] == GREEDY["max_tokens"]  # nothing is drawn to be thrown away
 
 
 @pytest.mark.parametrize("reward", ["default", "steps", "tagged", "foreign", "likely", "implied"])

@@ -41,6 +41,9 @@ class Unguided:
     ) -> AsyncGenerator[tuple[int, Candidate, int]]:
         return ToyPolicy().extend(prompt, begun, n, tokens, sampling, rng, **more)
 
+    def check_cut(self, sampling: Sampling) -> None:
+        """Any sampling will do."""
+
 
 @dataclass
 class WatchedPolicy:
@@ -84,6 +87,9 @@ class WatchedPolicy:
                     await self.then()
         finally:
             self.open -= 1
+
+    def check_cut(self, sampling: Sampling) -> None:
+        self.inner.check_cut(sampling)
 
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         return await self.inner.logprob(prompt, completion, law)

@@ -14,13 +14,16 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from decoders.core import EMPTY, Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, join
-from decoders.errors import EngineFailed
+from decoders.errors import EngineFailed, InvalidRequest
 from decoders.pool import as_done, merge, together
-from server.engines.doubt import LIKELIEST, entropy, trimmed
+from server.engines.entropy.asked import Asked
+from server.engines.entropy.load import refusal
+from server.engines.entropy.reserved import candidates, signals
+from server.engines.entropy.segments import Segments
 from server.engines.guided.plan import Plan
-from server.engines.reader import Reader
+from server.engines.reader import Reader, read_pieces, stretch
 from server.engines.text import ModelText
-from server.engines.vllm import engine_errors, sampling_params
+from server.engines.vllm import end_tokens, engine_errors, sampling_params
 
 
 class VllmPolicy:
@@ -45,6 +48,14 @@ class VllmPolicy:
         self._engine = engine
         self._plan = plan or Plan()
         self._guided = guided or engine
+        self._reservable = candidates(text.tokenizer, text.vocab_size, end_tokens(engine))
+
+    def check_cut(self, sampling: Sampling) -> None:
+        engine = self._guided if sampling.guides else self._engine
+        reason = refusal(engine.vllm_config)
+        if reason is not None:
+            raise InvalidRequest(f"The policy's engine cannot end segments by entropy: {reason}.", "decoding.strategy")
+        signals(self._reservable, sampling.stop_token_ids)
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
@@ -61,7 +72,7 @@ class VllmPolicy:
             return
         # vLLM would put the prompt's text before the answer's, so here a reader of ours has the text.
         reader = Reader(self._text, prompt.tokens, sampling)
-        answers = [self._read(prompt, reader.twin(), sampling, rng.seed()) for _ in range(n)]
+        answers = [read_pieces(self._pieces(prompt, sampling, rng.seed()), reader.twin()) for _ in range(n)]
         parts: list[list[Candidate]] = [[] for _ in answers]
         async with aclosing(merge(answers)) as read:
             async for i, (piece, _) in read:
@@ -96,60 +107,58 @@ class VllmPolicy:
         """One engine request of prompt and prefix: the prefix cache has most of their keys and values already.
 
         With stop strings or `until`, one for each continuation, which is stopped when the whole answer's text has one
-        of them; with `cut`, one for each too, which is stopped as soon as a token comes that was in doubt.
+        of them. With `cut`, the request stops before the token whose law has that entropy: see `Segments`.
         """
         room = min(tokens, sampling.max_tokens - len(begun.tokens))
         least = min(room, max(0, sampling.min_tokens - len(begun.tokens)))
         block = replace(sampling, max_tokens=room, min_tokens=least)
         longer = replace(prompt, tokens=prompt.tokens + begun.tokens)
         reader = Reader(self._text, prompt.tokens, sampling, until).read(begun.tokens)
-        if cut is not None:
-            told = replace(block, logprobs=max(LIKELIEST, sampling.logprobs or 0))
-            async with aclosing(as_done([self._until_doubt(longer, told, rng, cut) for _ in range(n)])) as segments:
-                async for i, (drawn, count) in segments:
-                    heard = replace(drawn, logprobs=trimmed(drawn.logprobs or (), sampling.logprobs))
-                    yield i, self._whole(begun, heard, reader.twin()), count
-        elif sampling.stop or until:
-            stretches = [self._stretch(begun, longer, block, reader.twin(), rng.seed()) for _ in range(n)]
-            async with aclosing(as_done(stretches)) as done:
+        segments = None if cut is None else self._segments(longer, block, cut)
+        if sampling.stop or until:
+            draws = [
+                self._pieces(longer, block, rng.seed()) if segments is None else segments.pieces(rng.fork())
+                for _ in range(n)
+            ]
+            async with aclosing(as_done([stretch(begun, draw, reader.twin()) for draw in draws])) as done:
                 async for i, (whole, count) in done:
                     yield i, whole, count
-        else:
-            async with aclosing(self._draw(longer, n, block, rng.seed(), read=True)) as samples:
-                async for i, drawn in samples:
-                    yield i, self._whole(begun, drawn, reader.twin()), len(drawn.tokens)
+            return
+        several = segments.several(n, rng) if segments else self._draw(longer, n, block, rng.seed(), read=True)
+        async with aclosing(several) as samples:
+            async for i, drawn in samples:
+                piece, _ = (heard := reader.twin()).piece(drawn)
+                yield i, replace(join([begun, piece]), text=heard.text), len(drawn.tokens)
 
-    async def _stretch(
-        self, begun: Candidate, prompt: Prompt, sampling: Sampling, reader: Reader, seed: int | None
-    ) -> tuple[Candidate, int]:
-        """`begun` and a stretch of at most `sampling.max_tokens` tokens after it, and the tokens drawn."""
-        pieces = [begun]
-        count = 0
-        async with aclosing(self._read(prompt, reader, sampling, seed)) as read:
-            async for piece, drawn in read:
-                pieces.append(piece)
-                count += drawn
-        return replace(join(pieces), text=reader.text), count
+    def _segments(self, prompt: Prompt, sampling: Sampling, cut: Cut) -> Segments:
+        def draw(
+            prompt: Prompt, n: int, sampling: Sampling, seed: int | None, asked: Asked | None, pieces: bool
+        ) -> AsyncGenerator[tuple[int, Candidate]]:
+            return self._draw(prompt, n, sampling, seed, pieces=pieces, read=True, asked=asked)
 
-    async def _read(
-        self, prompt: Prompt, reader: Reader, sampling: Sampling, seed: int | None
-    ) -> AsyncGenerator[tuple[Candidate, int]]:
-        """One answer's pieces as `reader` reads them, each with the tokens drawn; drawing stops where it ends."""
+        return Segments(draw, prompt, sampling, cut, signals(self._reservable, sampling.stop_token_ids))
+
+    async def _pieces(self, prompt: Prompt, sampling: Sampling, seed: int | None) -> AsyncGenerator[Candidate]:
+        """One answer's pieces as the engine draws them."""
         async with aclosing(self._draw(prompt, 1, sampling, seed, pieces=True, read=True)) as samples:
-            async for _, drawn in samples:
-                piece, ends = reader.piece(drawn)
-                yield piece, len(drawn.tokens)
-                if ends:
-                    return
-
-    def _whole(self, begun: Candidate, drawn: Candidate, reader: Reader) -> Candidate:
-        piece, _ = reader.piece(drawn)
-        return replace(join([begun, piece]), text=reader.text)
+            async for _, piece in samples:
+                yield piece
 
     async def _draw(
-        self, prompt: Prompt, n: int, sampling: Sampling, seed: int | None, *, pieces: bool = False, read: bool = False
+        self,
+        prompt: Prompt,
+        n: int,
+        sampling: Sampling,
+        seed: int | None,
+        *,
+        pieces: bool = False,
+        read: bool = False,
+        asked: Asked | None = None,
     ) -> AsyncGenerator[tuple[int, Candidate]]:
-        """As `sample`, by one engine request. With `read`, texts and stop strings are left to a reader."""
+        """As `sample`, by one engine request. With `read`, texts and stop strings are left to a reader.
+
+        What is `asked` of the entropy ends a completion by one of its signals, which is then the last token.
+        """
         grammar = sampling.grammar
         blame = None if grammar is None else "regex" if grammar.kind == "regex" else "response_format"
         with engine_errors("policy", blame):
@@ -157,6 +166,8 @@ class VllmPolicy:
             params.detokenize = not read or sampling.logprobs is not None
             weights = self._plan.weights(sampling.guides)
             params.extra_args = self._plan.extra_args(weights)
+            if asked is not None:
+                asked.put_into(params)
             engine = self._guided if sampling.guides else self._engine
             inputs = tokens_input(list(prompt.tokens), cache_salt=self._plan.salt(weights))
             request = engine.generate(inputs, params, uuid.uuid4().hex)
@@ -165,22 +176,6 @@ class VllmPolicy:
                     for part in output.outputs:
                         if pieces or part.finished():
                             yield part.index, _candidate(part, output, sampling)
-
-    async def _until_doubt(self, prompt: Prompt, sampling: Sampling, rng: Rng, cut: Cut) -> tuple[Candidate, int]:
-        """A completion up to the first token that was in doubt, and the tokens drawn to know that."""
-        kept: list[Candidate] = []
-        count = drawn = 0
-        async with aclosing(self._draw(prompt, 1, sampling, rng.seed(), pieces=True, read=True)) as samples:
-            async for _, piece in samples:
-                drawn += len(piece.tokens)
-                logprobs = piece.logprobs or ()
-                for i, token in enumerate(logprobs):
-                    if count + i >= cut.least and entropy(token) >= cut.entropy:
-                        kept.append(replace(piece, tokens=piece.tokens[:i], logprobs=logprobs[:i], finish=None))
-                        return join(kept), drawn
-                kept.append(piece)
-                count += len(piece.tokens)
-        return join(kept), drawn
 
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         return await self._logprob(prompt, completion, self._plan.weights(law.guides, law.policy))

@@ -6,7 +6,8 @@ the engine, and finds the stop string that it would find in an answer drawn in o
 after `min_tokens`.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from vllm import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
-from decoders.core import Candidate, Finish, Sampling, Tokens
+from decoders.core import Candidate, Finish, Sampling, Tokens, join
 from server.engines.text import ModelText
 
 
@@ -106,6 +107,26 @@ class Reader:
             if any(text.find(s, max(0, before - len(s) + 1)) >= 0 for s in self._block_stop):
                 return i, None, True
         return len(tokens), None, False
+
+
+async def stretch(begun: Candidate, draw: AsyncGenerator[Candidate], reader: Reader) -> tuple[Candidate, int]:
+    """`begun` and the stretch of pieces after it, and the tokens drawn."""
+    pieces, count = [begun], 0
+    async with aclosing(read_pieces(draw, reader)) as read:
+        async for piece, drawn in read:
+            pieces.append(piece)
+            count += drawn
+    return replace(join(pieces), text=reader.text), count
+
+
+async def read_pieces(draw: AsyncGenerator[Candidate], reader: Reader) -> AsyncGenerator[tuple[Candidate, int]]:
+    """Pieces as `reader` reads them, each with the tokens drawn; drawing stops where the stretch ends."""
+    async with aclosing(draw) as pieces:
+        async for drawn in pieces:
+            piece, ends = reader.piece(drawn)
+            yield piece, len(drawn.tokens)
+            if ends:
+                return
 
 
 def _detokenizer(tokenizer: Any, prompt: Tokens, ahead: int, sampling: Sampling) -> Any:

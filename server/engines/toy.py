@@ -131,6 +131,9 @@ class ToyPolicy:
                     break
             yield i, whole, drawn
 
+    def check_cut(self, sampling: Sampling) -> None:
+        """Any sampling will do."""
+
     def entropy(self, prompt: Tokens, prefix: Tokens, sampling: Sampling) -> float:
         """Of the next token's law under guides, in nats."""
         logprobs = self.guided(prompt, prefix, Law(guides=sampling.guides))

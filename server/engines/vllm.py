@@ -1,7 +1,7 @@
 """The seam to vLLM: starting an engine, saying what to sample, and telling its errors apart.
 
 Tried with vLLM 0.32 on CPU. What is used: AsyncEngineArgs, AsyncLLM (from_vllm_config, generate, encode, errored,
-model_config, get_tokenizer, shutdown), SamplingParams, PoolingParams, tokens_input.
+model_config, vllm_config, get_tokenizer, shutdown), SamplingParams, PoolingParams, tokens_input.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +21,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from decoders.core import Grammar, Sampling
 from decoders.errors import EngineDead, EngineFailed, InvalidRequest
+from server.engines.entropy import load as entropy
 from server.engines.text import ModelText
 from server.settings import EngineArgs, SettingsError
 
@@ -52,6 +53,8 @@ def prepare(model: str, arguments: EngineArgs, *, stats: bool, **defaults: Any) 
         values["enable_chunked_prefill"] = False
     with _blamed_on(model):
         config = AsyncEngineArgs(model=model, **values).create_engine_config(UsageContext.ENGINE_CONTEXT)
+    if values.get("runner") != "pooling":
+        entropy.load(config)
 
     def start() -> AsyncLLM:
         with _blamed_on(model):
@@ -149,6 +152,14 @@ def engine_errors(engine: str, field: str | None = None) -> Iterator[None]:
 def _invalid(error: BaseException, field: str | None) -> InvalidRequest:
     parameter = getattr(error, "parameter", None)
     return InvalidRequest(str(error), _FIELDS.get(parameter, parameter) if parameter else field)
+
+
+def end_tokens(engine: AsyncLLM) -> set[int]:
+    """The tokens that end an answer by themselves."""
+    config = engine.model_config.try_get_generation_config()
+    named = config.get("eos_token_id")
+    ends = {engine.get_tokenizer().eos_token_id, *([named] if isinstance(named, int) else named or ())}
+    return ends - {None}
 
 
 def model_text(engine: AsyncLLM, *others: AsyncLLM) -> ModelText:
