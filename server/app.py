@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from server import auth, errors
+from server import auth, errors, openapi
 from server.engines.build import Loaded
 from server.routes import generate, models, operations, rewards
 from server.service import Service
@@ -19,7 +19,8 @@ def create_app(loaded: Loaded, settings: ServerSettings | None = None) -> FastAP
     """The HTTP API over loaded models. Raises `SettingsError` for a key file that cannot be used."""
     settings = settings or ServerSettings()
     service = Service(loaded, settings)
-    app = FastAPI(title="Decant", description="Inference-time alignment over the OpenAI API.", redirect_slashes=False)
+    app = FastAPI(title="Decant", redirect_slashes=False)
+    app.openapi_schema = openapi.document()
     app.state.service = service
     for route in (generate, rewards, models, operations):
         app.include_router(route.router(service))
@@ -34,10 +35,11 @@ def create_app(loaded: Loaded, settings: ServerSettings | None = None) -> FastAP
 async def _http_error(request: Request, error: Exception) -> Response:
     """Starlette's own errors (no such path, wrong method) in OpenAI's shape."""
     assert isinstance(error, HTTPException)
-    if error.status_code == HTTPStatus.NOT_FOUND and request.url.path.startswith("/v1/"):
+    path = request.url.path
+    if error.status_code == HTTPStatus.NOT_FOUND and path.startswith("/v1/") and not path.startswith("/v1/models/"):
         served = ", ".join(sorted(_served(request.app)))
         return errors.response(
-            errors.UnsupportedEndpoint(f"{request.method} {request.url.path} is not served here. These are: {served}.")
+            errors.UnsupportedEndpoint(f"{request.method} {path} is not served here. These are: {served}.")
         )
     message = f"{request.method} {request.url.path}: {error.detail}."
     body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}

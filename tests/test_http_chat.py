@@ -99,6 +99,12 @@ def test_a_continued_message_is_one_turn_with_what_comes_after(path: str) -> Non
         assert answered[-1] == {"role": "assistant", "content": turn}
 
 
+def test_an_empty_message_is_a_turn_to_go_on_with_as_well(api: Api) -> None:
+    """Clients that go step by step send one, where the first step was empty."""
+    messages = [{"role": "user", "content": "good"}, {"role": "assistant", "content": ""}]
+    ok(api.post("chat/completions", {"messages": messages, "continue_final_message": True}))
+
+
 def test_a_reply_is_a_chat_completion(api: Api) -> None:
     body = api.chat("good bad", n=2, seed=1)
     assert body["object"] == "chat.completion"

@@ -121,11 +121,6 @@ CHAT = [
     ({"min_tokens": 64}, "min_tokens", "min_tokens asks for 64 tokens, and the answer may have 63"),
     ({"continue_final_message": True}, "continue_final_message", "must be the assistant's"),
     (
-        {"messages": [{"role": "assistant", "content": " "}], "continue_final_message": True},
-        "continue_final_message",
-        "with some content",
-    ),
-    (
         {
             "messages": [{"role": "assistant", "content": "a"}],
             "continue_final_message": True,
@@ -291,7 +286,8 @@ def test_no_body_is_a_failure_of_the_server(api: Api, path: str, body: object, s
     sent = {**START[path], **body} if started and isinstance(body, dict) else body
     response = api.post(path, sent)
     if response.status_code != 200:
-        refused(response, 400)
+        error = refused(response, 400)
+        assert error["param"] or not isinstance(sent, dict)
     elif response.headers["content-type"] == "application/json":
         assert response.json()["object"]
     else:

@@ -60,7 +60,11 @@ class ModelText:
         return Prompt(await self._encode(text, special=True), text)
 
     async def chat(self, messages: Sequence[dict[str, str]], turn: Turn = "new") -> Prompt:
-        text = self.render(messages, reply=turn == "new", continued=turn == "continued")
+        if turn == "continued" and not messages[-1]["content"].strip():  # a turn of which there is nothing yet
+            text = self.render(messages[:-1])
+            messages = [*messages[:-1], {**messages[-1], "content": ""}]
+        else:
+            text = self.render(messages, reply=turn == "new", continued=turn == "continued")
         if turn == "continued" and not text.endswith(messages[-1]["content"]):  # a template that strips its messages
             messages = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"].rstrip()}]
         return Prompt(await self._encode(text, special=False), text, tuple(messages), turn == "continued")

@@ -12,7 +12,7 @@ from decoders.errors import DecantError, InvalidRequest
 from decoders.events import Cost
 from server.answer import Answer, Job
 from server.schemas.chat import ChatBody
-from server.schemas.common import Body, StreamOptions, body_schema
+from server.schemas.common import Body, StreamOptions
 from server.schemas.completions import CompletionsBody
 from server.service import Service
 from server.shapes import Chat, Completions, Shape
@@ -22,7 +22,7 @@ from server.writers import EventWriter, JsonWriter
 def router(service: Service) -> APIRouter:
     routes = APIRouter()
 
-    @routes.post("/v1/completions", openapi_extra=body_schema(CompletionsBody))
+    @routes.post("/v1/completions")
     async def completions(request: Request) -> Response:
         arrived = time.perf_counter()
         try:
@@ -34,7 +34,7 @@ def router(service: Service) -> APIRouter:
         except DecantError as error:
             return service.refuse(error)
 
-    @routes.post("/v1/chat/completions", openapi_extra=body_schema(ChatBody))
+    @routes.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         arrived = time.perf_counter()
         try:

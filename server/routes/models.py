@@ -23,17 +23,17 @@ def router(service: Service) -> APIRouter:
         "max_model_len": service.loaded.text.max_model_len,
     }
 
-    @routes.api_route("/v1/models", methods=READ, include_in_schema=False)
+    @routes.api_route("/v1/models", methods=READ)
     async def models() -> Response:
         return JSONResponse({"object": "list", "data": [card]})
 
-    @routes.api_route("/v1/models/{name:path}", methods=READ, include_in_schema=False)
+    @routes.api_route("/v1/models/{name:path}", methods=READ)
     async def model(name: str) -> Response:
         if name != service.model:
             return response(UnknownModel(f"The model '{name}' is not served here: '{service.model}' is."))
         return JSONResponse(card)
 
-    @routes.api_route("/v1/strategies", methods=READ, include_in_schema=False)
+    @routes.api_route("/v1/strategies", methods=READ)
     async def strategies() -> Response:
         """Each strategy's JSON schema and law, and the rewards and guides they can use."""
         try:

@@ -10,7 +10,6 @@ from starlette.types import Send
 from decoders.errors import DecantError
 from decoders.score import Score
 from server.answer import Answer, Job
-from server.schemas.common import body_schema
 from server.schemas.rewards import RewardsBody
 from server.service import Service
 from server.writers import JsonWriter, send_json
@@ -46,7 +45,7 @@ class RewardsWriter(JsonWriter):
 def router(service: Service) -> APIRouter:
     routes = APIRouter()
 
-    @routes.post("/v1/rewards", openapi_extra=body_schema(RewardsBody))
+    @routes.post("/v1/rewards")
     async def rewards(request: Request) -> Response:
         arrived = time.perf_counter()
         text, models = service.loaded.text, service.loaded.models

@@ -55,12 +55,8 @@ class Chatting(BaseModel, frozen=True, extra="forbid"):
             raise InvalidRequest(
                 "continue_final_message and add_generation_prompt exclude each other.", "add_generation_prompt"
             )
-        last = messages[-1]
-        if last.role != "assistant" or not last.plain()["content"].strip():
-            raise InvalidRequest(
-                "The last message must be the assistant's, with some content, to be continued.",
-                "continue_final_message",
-            )
+        if messages[-1].role != "assistant":
+            raise InvalidRequest("The last message must be the assistant's, to be continued.", "continue_final_message")
 
 
 class ChatBody(Body, Chatting, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.CHAT)):

@@ -150,8 +150,3 @@ class Body(Addressed, frozen=True, extra="forbid"):
             grammar=self.grammar_of_format if self.regex is None else Grammar("regex", self.regex),
             stream=self.stream,
         )
-
-
-def body_schema(body: type[BaseModel]) -> dict[str, Any]:
-    """A body's schema for /docs, since routes read bodies themselves."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
