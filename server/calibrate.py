@@ -82,7 +82,7 @@ def _given(loaded: Loaded, tokens: Sequence[int]) -> Prompt:
     wrong = [t for t in tokens if t >= loaded.text.vocab_size]
     if wrong:
         raise InvalidRequest(f"Token ids {wrong[:5]} are outside the vocabulary.", "prompt")
-    return Prompt(tuple(tokens), loaded.text.decode(tokens))
+    return loaded.text.given(tokens)
 
 
 async def calibrate(

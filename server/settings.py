@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from yaml import YAMLError
 
 EngineArgs = dict[str, Any]  # vLLM's own engine arguments, handed through as they are
+Template = Literal["own", "policy", "none"]  # how a reward reads a chat: by which chat template
 ENGINES = ("policy", "guided")  # the names of the policy's own engines
 
 
@@ -43,6 +44,11 @@ class ModelReward(RewardSettings):
     engine: EngineArgs = Field(default_factory=dict)
     label: int | None = Field(None, ge=0, description="Which output is the reward, for a model with several.")
     activation: bool = Field(False, description="Apply the model's sigmoid or softmax; raw scores by default.")
+    template: Template | None = Field(
+        None,
+        description="How a chat is read: by the model's own chat template, as the policy's template rendered it, or as "
+        "plain text. By default `own` for a model that has a chat template, else `policy`.",
+    )
 
 
 class ClassifierReward(ModelReward):
@@ -97,6 +103,7 @@ class HttpReward(RewardSettings):
     api_key_env: str | None = Field(None, description="The environment variable that holds the bearer key.")
     label: int | None = Field(None, ge=0)
     activation: bool = False
+    template: Template = Field("own", description="How a chat is read: `own` sends messages, the others send text.")
     max_batch: PositiveInt = 64
     retries: int = Field(1, ge=0, le=5, description="Further tries after a refused connection or a 503.")
 

@@ -14,6 +14,7 @@ from server.calibration import open_store
 from server.engines.batcher import Batcher
 from server.engines.function import scorer
 from server.engines.guard import Guarded
+from server.engines.reading import READS
 from server.engines.remote import RemoteReward
 from server.engines.text import ModelText, Text
 from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward, ToyText
@@ -95,10 +96,12 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
         seam.start_all(starts, engines)
         text = seam.model_text(*(engines[name] for name in ENGINES if name in engines))
         policy = VllmPolicy(engines[POLICY], settings.policy.served_name, text, guides, plan, engines.get(GUIDED))
-        rewards: dict[str, Reward] = {
-            name: Guarded(name, _reward(spec, policy, text, engines.get(runs.get(name, "")), closers), spec.timeout_s)
-            for name, spec in settings.rewards.items()
-        }
+        rewards: dict[str, Reward] = {}
+        for name, spec in settings.rewards.items():
+            reward, reads = _reward(spec, policy, text, engines.get(runs.get(name, "")), closers)
+            if reads:
+                report(f"reward '{name}': {reads}")
+            rewards[name] = Guarded(name, reward, spec.timeout_s)
     except BaseException:
         _shutdown(engines)
         raise
@@ -167,20 +170,22 @@ def _reward(
     text: ModelText,
     engine: "AsyncLLM | None",
     closers: list[Callable[[], Awaitable[None]]],
-) -> Reward:
+) -> tuple[Reward, str]:
+    """A reward as the settings describe it, and what it reads where that is a question."""
     if isinstance(spec, FunctionReward):
-        return Batcher(scorer(spec.load()), spec.max_batch, spec.timeout_s)
+        return Batcher(scorer(spec.load()), spec.max_batch, spec.timeout_s), ""
     if isinstance(spec, HttpReward):
-        remote = RemoteReward(spec)
+        remote = RemoteReward(spec, policy=text)
         closers.append(remote.aclose)
-        return Batcher(remote.score, spec.max_batch, spec.timeout_s)
+        return Batcher(remote.score, spec.max_batch, spec.timeout_s), READS[spec.template]
     from server.engines import reward
     from server.engines import vllm as seam
 
     if isinstance(spec, GuideReward):
-        return reward.GuideReward(policy, spec.guide)
+        return reward.GuideReward(policy, spec.guide), ""
     assert engine is not None
-    return reward.VllmReward(engine, spec, seam.model_text(engine), text)
+    made = reward.VllmReward(engine, spec, seam.model_text(engine), text)
+    return made, str(made.reading)
 
 
 def _shutdown(engines: "dict[str, AsyncLLM]") -> None:

@@ -11,7 +11,9 @@ import httpx
 from decoders.errors import RewardFailed
 from decoders.pool import together
 from server.engines.batcher import Pair
+from server.engines.reading import plain
 from server.engines.scores import real, short
+from server.engines.text import ModelText
 from server.settings import HttpReward, SettingsError
 
 RETRY_AFTER = 0.2  # seconds, doubled at each further try
@@ -19,28 +21,40 @@ RETRIED = frozenset({429, 502, 503})
 
 
 class RemoteReward:
-    """Scores batches of texts, or chats where the prompt was one, so that the remote model's own template is used."""
+    """Scores batches of texts, or chats where the prompt was one, so that the remote model's own template is used.
 
-    def __init__(self, settings: HttpReward, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    Where `template` says otherwise, a chat is a text too. The special tokens that the policy's tokenizer puts before a
+    text are not sent: the other server puts its own there.
+    """
+
+    def __init__(
+        self, settings: HttpReward, transport: httpx.AsyncBaseTransport | None = None, policy: ModelText | None = None
+    ) -> None:
         key = os.environ.get(settings.api_key_env, "") if settings.api_key_env else ""
         if settings.api_key_env and not key:
             raise SettingsError(f"rewards: {settings.url} wants the key in {settings.api_key_env}, which is not set")
         self._settings = settings
+        self._policy = policy
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=settings.timeout_s, transport=transport
         )
 
     async def score(self, pairs: Sequence[Pair]) -> list[float]:
-        texts = [i for i, (prompt, _) in enumerate(pairs) if prompt.messages is None]
-        chats = [i for i, (prompt, _) in enumerate(pairs) if prompt.messages is not None]
+        own = self._settings.template == "own"
+        chats = [i for i, (prompt, _) in enumerate(pairs) if own and prompt.messages is not None]
+        texts = [i for i, (prompt, _) in enumerate(pairs) if not own or prompt.messages is None]
         scores = [0.0] * len(pairs)
         asked = [self._ask({"messages": _chat(pairs[i])}, 1) for i in chats]
         if texts:
-            asked.insert(0, self._ask({"input": [pairs[i][0].text + pairs[i][1].text for i in texts]}, len(texts)))
+            asked.insert(0, self._ask({"input": [self._text(pairs[i]) for i in texts]}, len(texts)))
         answers = await together(asked)
         for i, score in zip(texts + chats, (s for answer in answers for s in answer), strict=True):
             scores[i] = score
         return scores
+
+    def _text(self, pair: Pair) -> str:
+        prompt, candidate = pair
+        return plain(prompt, candidate.text, self._settings.template, self._policy)
 
     async def aclose(self) -> None:
         await self._client.aclose()

@@ -3,16 +3,16 @@
 import math
 import uuid
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 
 from vllm import PoolingParams
 from vllm.inputs.engine import tokens_input
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from decoders.core import Candidate, Prompt, Tokens
+from decoders.core import Candidate, Prompt
 from decoders.errors import InvalidRequest, RewardFailed
 from decoders.pool import together
 from server.engines.policy import VllmPolicy
+from server.engines.reading import Reading
 from server.engines.text import ModelText
 from server.engines.vllm import engine_errors
 from server.settings import ClassifierReward, ProcessReward, SettingsError
@@ -28,8 +28,8 @@ REDUCE: dict[str, Callable[[list[float]], float]] = {
 class VllmReward:
     """Scores prompt and completion in a pooling AsyncLLM, batched by the engine over all requests.
 
-    A model that shares the policy's tokenizer gets the policy's own token ids. Any other one gets text: through
-    its own chat template where the prompt is a chat and it has one, else prompt and completion as they stand.
+    What the model reads, `reading` says: a chat by the model's own chat template, unless the settings say otherwise.
+    An answer that may still go on is read as one that ends where it is.
     """
 
     def __init__(
@@ -39,17 +39,23 @@ class VllmReward:
         self._settings = settings
         self._text = text
         self._tag = _step_tag(settings, text)
-        self._hands_over_tokens = self._tag is None and text.same_tokens(policy)
+        self.reading = Reading(settings.model, settings.template, text, policy)
         self._task = "classify" if isinstance(settings, ClassifierReward) else "token_classify"
         labels = engine.model_config.hf_config.num_labels
         if labels > 1 and settings.label is None:
             raise SettingsError(f"reward model '{settings.model}' has {labels} outputs: set `label` to name one")
 
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
-        return await together(self._score(prompt, c) for c in completions)
+        ids = self._tag is None and await self.reading.hands_over(prompt)
+        return await together(self._score(prompt, c, ids=ids) for c in completions)
 
-    async def _score(self, prompt: Prompt, candidate: Candidate) -> float:
-        tokens, start = self._tokens(prompt, candidate)
+    async def _score(self, prompt: Prompt, candidate: Candidate, *, ids: bool) -> float:
+        if ids:
+            read = await self.reading.ids(prompt, candidate)
+        else:
+            located = isinstance(self._settings, ProcessReward)
+            read = await self.reading.encoded(prompt, self._tagged(candidate.text), located=located)
+        tokens = read.tokens
         limit = self._text.max_model_len
         if len(tokens) > limit:
             raise RewardFailed(f"prompt and completion are {len(tokens)} tokens, and it reads {limit}")
@@ -65,35 +71,18 @@ class VllmReward:
             return float(data[label])
         steps = [float(row[label]) for row in data.reshape(len(data), -1)]
         if self._tag is None:  # one for each token: the prompt's say nothing of the completion
-            steps = steps[start:] or steps[-1:]
+            steps = steps[read.start : read.stop] or steps[-1:]
         elif len(steps) == len(tokens):  # some models give the steps alone
             steps = [step for step, token in zip(steps, tokens, strict=True) if token == self._tag]
         if not steps:  # an empty completion has no step, and so no reward
             return math.nan
         return REDUCE[self._settings.reduce](steps)
 
-    def _tokens(self, prompt: Prompt, candidate: Candidate) -> tuple[Tokens, int]:
-        """The token ids to score, and where the completion begins among them.
-
-        Text that a stop string cut is encoded anew, since its ids run past the cut.
-        """
-        if not self._hands_over_tokens:
-            tokens = self._encode(prompt, self._tagged(candidate.text))
-            alone = self._encode(prompt, "")
-            return tokens, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(tokens, alone, strict=False)))
-        own = self._text.tokens(candidate.text, special=False) if candidate.trimmed else candidate.tokens
-        return prompt.tokens + own, len(prompt.tokens)
-
     def _tagged(self, completion: str) -> str:
         if not isinstance(self._settings, ProcessReward) or self._settings.step_tag is None:
             return completion
         steps = completion.split(self._settings.step_separator)
         return "".join(step + self._settings.step_tag for step in steps if step.strip())
-
-    def _encode(self, prompt: Prompt, completion: str) -> Tokens:
-        if prompt.messages is None or not self._text.has_chat_template:
-            return self._text.tokens(prompt.text + completion, special=prompt.messages is None)
-        return self._text.tokens(self._text.render(prompt.answered(completion), reply=False), special=False)
 
 
 class GuideReward:

@@ -1,8 +1,10 @@
 """Between text and a model's tokens: encoding, chat templates, and the bounds that a request must keep to."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from decoders.core import Candidate, Prompt, Sampling, Tokens
@@ -26,6 +28,9 @@ class Text(Protocol):
     """How many likeliest tokens the policy can report with the one that is drawn."""
 
     async def encode(self, text: str) -> Prompt: ...
+
+    def given(self, tokens: Sequence[int]) -> Prompt:
+        """The prompt that token ids are: its text is the one that `encode` gives these ids for, where there is one."""
 
     async def chat(self, messages: Sequence[dict[str, str]], turn: Turn = "new") -> Prompt: ...
 
@@ -57,7 +62,10 @@ class ModelText:
         return bool(self._tokenizer.chat_template)
 
     async def encode(self, text: str) -> Prompt:
-        return Prompt(await self._encode(text, special=True), text)
+        return Prompt(self._once(await self._encode(text, special=True)), text)
+
+    def given(self, tokens: Sequence[int]) -> Prompt:
+        return Prompt(tuple(tokens), self.decode(tokens[len(self._head) :] if self._begins(tokens) else tokens))
 
     async def chat(self, messages: Sequence[dict[str, str]], turn: Turn = "new") -> Prompt:
         if turn == "continued" and not messages[-1]["content"].strip():  # a turn of which there is nothing yet
@@ -75,7 +83,7 @@ class ModelText:
         return Candidate(tokens + ((eos,) if ended and eos is not None else ()), text, "stop" if ended else "length")
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(tokens)))
+        return str(self._tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
 
     def incomplete(self, tokens: Tokens) -> int:
         """How many of the last tokens hold the first bytes of a character that they do not complete."""
@@ -116,7 +124,32 @@ class ModelText:
         )
 
     def tokens(self, text: str, *, special: bool) -> Tokens:
+        """The text's token ids. With `special`, those that the tokenizer adds too, as it does by itself."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=special))
+
+    async def read(self, text: str, *, special: bool) -> Tokens:
+        """As `tokens`, but of special tokens that the text itself begins with, none is added a second time."""
+        tokens = await self._encode(text, special=special)
+        return self._once(tokens) if special else tokens
+
+    def unmarked(self, prompt: Prompt) -> str:
+        """The prompt's text without the special tokens that this tokenizer adds, where they are written out in it."""
+        written = self.decode(self._head)
+        return prompt.text.removeprefix(written) if self._begins(prompt.tokens) else prompt.text
+
+    @cached_property
+    def _head(self) -> Tokens:
+        """The special tokens that the tokenizer puts before a text."""
+        bare, whole = self.tokens("a", special=False), self.tokens("a", special=True)
+        return next((whole[:i] for i in range(len(whole)) if whole[i : i + len(bare)] == bare), ())
+
+    def _begins(self, tokens: Sequence[int]) -> bool:
+        """Whether tokens begin with those that the tokenizer puts before a text."""
+        return tuple(tokens[: len(self._head)]) == self._head
+
+    def _once(self, tokens: Tokens) -> Tokens:
+        """Tokens of a text, those before it not twice where the text has them too."""
+        return tokens[len(self._head) :] if self._head and self._begins(tokens[len(self._head) :]) else tokens
 
     def check(self, sampling: Sampling) -> None:
         for name in ("logit_bias", "stop_token_ids"):
@@ -127,8 +160,16 @@ class ModelText:
                 )
 
     def same_tokens(self, other: "ModelText") -> bool:
-        """Whether the two map the same texts to the same ids, so that token ids can be handed over."""
-        if self._tokenizer.get_vocab() != other._tokenizer.get_vocab():
-            return False
-        probe = "Hello, world!  12345 naïve\n\tΔ 日本 🙂"
-        return self.tokens(probe, special=False) == other.tokens(probe, special=False)
+        """Whether the two provably map every text to the same ids, those of special tokens included."""
+        own, others = self._rules, other._rules
+        return own is not None and own == others
+
+    @property
+    def _rules(self) -> Any:
+        """All that a fast tokenizer goes by; None for one that does not say."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        rules = json.loads(backend.to_str())
+        of_calls = {"truncation": None, "padding": None}  # what the last call asked for
+        return {**rules, **of_calls, "split": getattr(self._tokenizer, "split_special_tokens", False)}

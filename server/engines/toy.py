@@ -219,6 +219,9 @@ class ToyText:
         tokens = [known.get(w, 1 + sum(map(ord, w)) % (len(WORDS) - 1)) for w in text.split()]
         return Prompt(tuple(tokens), text)
 
+    def given(self, tokens: Sequence[int]) -> Prompt:
+        return Prompt(tuple(tokens), self.decode(tokens))
+
     async def chat(self, messages: Sequence[dict[str, str]], turn: Turn = "new") -> Prompt:
         prompt = await self.encode("\n".join(m["content"] for m in messages))
         return Prompt(prompt.tokens, prompt.text, tuple(messages), turn == "continued")

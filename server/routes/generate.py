@@ -97,7 +97,7 @@ async def _prompt(service: Service, prompt: str | list[int]) -> Prompt:
     wrong = [t for t in prompt if t >= text.vocab_size]
     if wrong:
         raise InvalidRequest(f"Token ids {wrong[:5]} are outside the vocabulary of {text.vocab_size} tokens.", "prompt")
-    return Prompt(tuple(prompt), text.decode(prompt))
+    return text.given(prompt)
 
 
 def _bounded(service: Service, body: CompletionsBody) -> list[str | list[int]]:
