@@ -33,7 +33,9 @@ def demo_settings() -> dict[str, Any]:
     world = ensure()
     return {
         "policy": {"model": str(world.policy), "name": "m", "engine": engine()},
-        "rewards": {"default": {"kind": "classifier", "model": str(world.reward), "engine": engine()}},
+        "rewards": {
+            "default": {"kind": "classifier", "model": str(world.reward), "engine": engine(), "template": "policy"}
+        },
     }
 
 

@@ -1,5 +1,6 @@
 """The demo world: how its parts are made and found again, and that the shipped reward is worth its bytes."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from server.demo import policy, reward, world
+from server.demo import defaults, policy, reward, world
 from server.demo.prompts import PROMPTS
 from server.demo.tone import vader
+from server.engines.reading import Reading
+from server.engines.text import ModelText
 from training.sentiment import prompts
 
 Made = list[str]
@@ -102,7 +105,7 @@ def test_a_build_that_fails_leaves_no_part_that_looks_whole(
 SLOW_BUILD = """
 import sys, time
 from pathlib import Path
-from server.demo import policy, reward, world
+from server.demo import defaults, policy, reward, world
 
 def convert(part, report):
     with open(sys.argv[2], "a") as file:
@@ -213,6 +216,28 @@ def test_the_shipped_reward_beats_the_lexicon_on_held_out_reviews(real: world.De
     examples = held_out_examples(held_out, tokenizer)[::20]
     ours = accuracy(rewards(real.reward, examples), examples)
     assert ours["all"] > accuracy(lexicon(examples, tokenizer), examples)["all"]
+
+
+@pytest.mark.timeout(900)
+def test_the_reward_is_served_the_token_ids_that_it_was_trained_on(real: world.DemoWorld, tokenizer: Any) -> None:
+    """A chat is read as training rendered one: the policy's template up to the answer, then the end of turn."""
+    from transformers import AutoTokenizer
+
+    from training.sentiment.data import Review, chat_ids, training_examples
+
+    text, judge = (ModelText(AutoTokenizer.from_pretrained(path), 2048, 49152) for path in (real.policy, real.reward))
+    reading = Reading("default", defaults.settings()["rewards"]["default"]["template"], judge, text)
+    review = "A joy from start to finish."
+    for message in (*prompts.TRAINING_CHAT, None):
+        messages = [{"role": "user", "content": message or ""}]
+        prompt = asyncio.run(text.chat(messages) if message else text.encode("The film was"))
+        completion = asyncio.run(text.completion(review, ended=True))
+        assert asyncio.run(reading.hands_over(prompt))
+        begun = chat_ids(message, tokenizer) if message else tokenizer.encode("The film was")
+        [trained] = training_examples([Review(review, True, "short")], tokenizer, chat_share=0.0)
+        assert list(asyncio.run(reading.ids(prompt, completion)).tokens) == begun + trained.ids
+    [example] = training_examples([Review(review, True, "short")], tokenizer, chat_share=1.0)
+    assert any(example.ids[: example.start] == chat_ids(message, tokenizer) for message in prompts.TRAINING_CHAT)
 
 
 @pytest.mark.timeout(900)

@@ -8,34 +8,14 @@ import pytest
 
 from decoders.core import Candidate, Prompt, Tokens
 from decoders.errors import InvalidRequest
-from evaluation.tiny import tokenizer
 from server.engines.reading import Read, Reading
 from server.engines.text import ModelText
 from server.settings import SettingsError, Template
+from tests.templates import BEGUN, CLOSED, MARKED, made
 
-MARKED = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
-)
-BEGUN = "{{ bos_token }}" + MARKED
-CLOSED = (
-    "{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}"
-    "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}[assistant]{% endif %}"
-)
 CHAT = ({"role": "system", "content": "Be kind."}, {"role": "user", "content": "How much wood?"})
 ANSWERED = [*CHAT, {"role": "assistant", "content": " A good dog."}]
 COMPLETION = " A good dog."
-
-
-def made(template: str | None, *, size: int = 384, begins: bool = False, ends: bool = False) -> Any:
-    """A tokenizer whose `encode` adds a BOS, an EOS, both or none."""
-    from tokenizers.processors import TemplateProcessing
-
-    fast = tokenizer(size, template)
-    single = ("<s> " if begins else "") + "$A" + (" </s>" if ends else "")
-    fast.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=[("<s>", 0), ("</s>", 1)])
-    return fast
 
 
 def text(fast: Any) -> ModelText:

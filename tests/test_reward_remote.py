@@ -15,8 +15,10 @@ from decoders.errors import RewardFailed
 from server.engines.batcher import Batcher, Pair
 from server.engines.guard import Guarded
 from server.engines.remote import RemoteReward
+from server.engines.text import ModelText
 from server.settings import HttpReward, SettingsError
 from tests.serving import PATIENCE, Json
+from tests.templates import BEGUN, made
 
 Answer = Callable[[Json], httpx.Response]
 CLASSIFY = "http://judge:8000/classify"
@@ -103,6 +105,33 @@ def test_a_chat_goes_as_messages_for_the_others_own_template() -> None:
         assert body["messages"][:-1] == list(CHAT)
         assert body["add_generation_prompt"] is False
     assert [body["input"] for body in judge.bodies if "input" in body] == [["ab"]]
+
+
+@pytest.mark.parametrize(("template", "sent"), [("policy", "<u>hi</u>yes"), ("none", "hi\nyes")])
+def test_a_chat_goes_as_text_where_the_settings_say_so(template: str, sent: str) -> None:
+    judge = Judge([rewards])
+    assert judge.ask(pair("<u>hi</u>", "yes", CHAT), pair("a", "b"), template=template) == [float(len(sent)), 2.0]
+    [body] = judge.bodies
+    assert body == {"input": [sent, "ab"], "use_activation": False}
+
+
+def test_a_bos_that_the_policys_tokenizer_puts_before_a_text_is_left_to_the_other_server() -> None:
+    policy = ModelText(made(BEGUN, begins=True), 1024, 384)
+    judge = Judge([rewards])
+
+    async def test() -> list[float]:
+        prompts = [await policy.chat([{"role": "user", "content": "hi"}]), await policy.encode("<s>The")]
+        assert all(prompt.text.startswith("<s>") for prompt in prompts)
+        prompts.append(policy.given(prompts[1].tokens))
+        settings = HttpReward(url=CLASSIFY, template="policy")
+        remote = RemoteReward(settings, httpx.MockTransport(judge.handle), policy)
+        try:
+            return await remote.score([(prompt, Candidate((1,), " fox", "stop")) for prompt in prompts])
+        finally:
+            await remote.aclose()
+
+    run(test())
+    assert judge.bodies[0]["input"] == ["<user>hi<assistant> fox", "The fox", "The fox"]
 
 
 def test_the_label_says_which_output_is_the_reward() -> None:

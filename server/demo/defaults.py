@@ -20,7 +20,8 @@ def settings() -> dict[str, Any]:
         "guides": {name: _guide(name, world.policy) for name in GUIDES},
         "calibration": {"store": str(store)},
         "rewards": {
-            "default": {"kind": "classifier", "model": str(world.reward), "engine": engine},
+            # Trained on the policy's own tokens, in turns that are open or end with the end-of-turn token alone.
+            "default": {"kind": "classifier", "model": str(world.reward), "engine": engine, "template": "policy"},
             "tone": {"kind": "function", "function": "server.demo.tone:vader"},
             "brevity": {"kind": "function", "function": "server.demo.brevity:short_sentences"},
         },

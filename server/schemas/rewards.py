@@ -21,7 +21,9 @@ class RewardsBody(Addressed, Chatting, frozen=True, extra="forbid"):
     completions: list[str] = Field(min_length=1, max_length=1024)
     reward: RewardNames = None
     ended: bool = Field(
-        False, description="The completions ended by themselves: the end-of-sequence token is scored with them."
+        False,
+        description="The completions ended by themselves: rewards that read the policy's token ids read the "
+        "end-of-sequence token too. A turn that is read by a reward model's own chat template is closed in any case.",
     )
 
     calibrated: bool = Field(
