@@ -11,7 +11,10 @@ import typer
 import uvloop
 
 from decoders.errors import DecantError
+from server import starting
+from server.installed import describe
 from server.settings import ServerSettings, Settings, SettingsError
+from server.starting import make_demo
 
 if TYPE_CHECKING:
     from server.calibrate import Bodies
@@ -27,6 +30,21 @@ keys = typer.Typer(no_args_is_help=True, help="Bearer keys for server.api_keys_f
 app.add_typer(keys, name="keys")
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(describe())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print versions, and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def serve(
     config: Annotated[Path | None, typer.Option(help="A YAML settings file; the demo models without one.")] = None,
@@ -39,20 +57,39 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
-        settings = _settings(config, toy=toy)
-        override = {k: v for k, v in {"host": host, "port": port}.items() if v is not None}
-        server = settings.server.model_copy(update=override)
-        server = server.model_validate(server.model_dump())
-        alive = uvloop.run(_serve(settings, server, toy=toy))
+        settings = _settings(config, toy=toy, host=host, port=port)
+        if config is None and not toy:
+            typer.secho("No --config: serving the demo models (SmolLM2-135M-Instruct, a sentiment reward).", err=True)
+            make_demo()
+        alive = uvloop.run(_serve(settings, settings.server, toy=toy))
         raise typer.Exit(0 if alive else 1)
     except SettingsError as error:
-        typer.secho(f"decant: {error}", err=True, fg="red")
-        raise typer.Exit(2) from error
+        raise _refused(error) from error
     except DecantError as error:
         typer.secho(
             f"decant: the models are loaded, but do not work: {error} The log above says why.", err=True, fg="red"
         )
         raise typer.Exit(1) from error
+
+
+@app.command()
+def check(
+    config: Annotated[Path | None, typer.Option(help="A YAML settings file; the demo models without one.")] = None,
+    toy: Annotated[bool, typer.Option("--toy", help="Check what `serve --toy` would use.")] = False,
+    host: Annotated[str | None, typer.Option(help="Overrides server.host.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Overrides server.port; 0 is a free one.")] = None,
+) -> None:
+    """Print what `serve` would refuse to start with, a line each, and start nothing."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    try:
+        settings = _settings(config, toy=toy, host=host, port=port)
+        if config is not None and not toy:
+            from server.engines.build import prepare
+
+            prepare(settings)
+    except SettingsError as error:
+        raise _refused(error) from error
+    typer.echo("nothing wrong was found")
 
 
 @app.command()
@@ -70,11 +107,15 @@ def calibrate(
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
         bodies = read(prompts)
-        settings = _settings(config, toy=toy)
+        settings = _settings(config, toy=toy, serving=False)
         if settings.calibration.store is None:
             raise SettingsError("say where to keep rollouts: calibration.store, or DECANT_CALIBRATION__STORE")
+        if config is None and not toy:
+            make_demo()
         raise typer.Exit(uvloop.run(_calibrate(settings, bodies, reward, rollouts, toy=toy)))
-    except (SettingsError, PromptsError) as error:
+    except SettingsError as error:
+        raise _refused(error) from error
+    except PromptsError as error:
         typer.secho(f"decant: {error}", err=True, fg="red")
         raise typer.Exit(2) from error
 
@@ -117,19 +158,17 @@ def add_key(
     typer.echo(key)
 
 
-def _settings(config: Path | None, *, toy: bool) -> Settings:
-    if toy:
-        return Settings.read(config, policy={"model": "toy"})
-    if config is not None:
-        return Settings.read(config)
-    from server.demo.defaults import settings
-    from server.demo.world import DemoUnavailable
+def _settings(
+    config: Path | None, *, toy: bool, serving: bool = True, host: str | None = None, port: int | None = None
+) -> Settings:
+    server = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
+    return starting.settings(config, toy=toy, serving=serving, server=server)
 
-    typer.secho("No --config: serving the demo models (SmolLM2-135M-Instruct, a sentiment reward).", err=True)
-    try:
-        return Settings.read(**settings())
-    except DemoUnavailable as error:
-        raise SettingsError(str(error)) from error
+
+def _refused(error: SettingsError) -> typer.Exit:
+    for problem in error.problems:
+        typer.secho(f"decant: {problem}", err=True, fg="red")
+    return typer.Exit(2)
 
 
 async def _serve(settings: Settings, server: ServerSettings, *, toy: bool) -> bool:

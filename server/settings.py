@@ -3,14 +3,11 @@
 A nested field is named with two underscores: DECANT_SERVER__PORT=9000, DECANT_POLICY__MODEL=/models/policy.
 """
 
-import importlib
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
-from yaml import YAMLError
 
 EngineArgs = dict[str, Any]  # vLLM's own engine arguments, handed through as they are
 Template = Literal["own", "policy", "none"]  # how a reward reads a chat: by which chat template
@@ -18,7 +15,14 @@ ENGINES = ("policy", "guided")  # the names of the policy's own engines
 
 
 class SettingsError(Exception):
-    """The settings can not be served; the message says which field, and what to do."""
+    """The settings can not be served; each of `problems`, a line, says which field, and what to do."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 class Section(BaseModel, frozen=True, extra="forbid"):
@@ -82,17 +86,6 @@ class FunctionReward(RewardSettings):
     function: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:callable")
     max_batch: PositiveInt = 64
 
-    def load(self) -> Callable[[list[str], list[str]], Sequence[float | None]]:
-        module, name = self.function.split(":")
-        try:
-            function = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise SettingsError(f"rewards: cannot load function '{self.function}': {error}") from error
-        if not callable(function):
-            raise SettingsError(f"rewards: '{self.function}' is not callable")
-        loaded: Callable[[list[str], list[str]], Sequence[float | None]] = function
-        return loaded
-
 
 class HttpReward(RewardSettings):
     """Another server's /classify or /pooling endpoint (vLLM's schema)."""
@@ -106,6 +99,14 @@ class HttpReward(RewardSettings):
     template: Template = Field("own", description="How a chat is read: `own` sends messages, the others send text.")
     max_batch: PositiveInt = 64
     retries: int = Field(1, ge=0, le=5, description="Further tries after a refused connection or a 503.")
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(url)  # raises ValueError, as `port` does
+        if not parts.hostname or parts.port == 0 or any(character.isspace() for character in url):
+            raise ValueError(f"'{url}' is no address of a server")
+        return url
 
 
 class GuideReward(RewardSettings):
@@ -183,17 +184,8 @@ class CalibrationSettings(Section):
     max_entries: PositiveInt = Field(100_000, description="Prompts times rewards; the least recently used leave.")
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """Everything `decant serve` needs to know."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="DECANT_",
-        env_nested_delimiter="__",
-        env_ignore_empty=True,  # a variable that is there but empty, as a compose file may set it, is not there
-        frozen=True,
-        extra="forbid",
-        nested_model_default_partial_update=True,
-    )
 
     policy: PolicySettings
     guides: dict[str, AnyGuide] = Field(default_factory=dict)
@@ -232,24 +224,11 @@ class Settings(BaseSettings):
         return self
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
-
-    @classmethod
     def read(cls, config: Path | None = None, **defaults: Any) -> "Settings":
         """`config` over `defaults`, both overridden by the environment. Raises `SettingsError`."""
-        if config is not None and not config.is_file():
-            raise SettingsError(f"there is no settings file {config}")
-        try:
-            values = {} if config is None else YamlConfigSettingsSource(cls, yaml_file=config)()
-            return cls(**{**defaults, **values})
-        except (OSError, ValueError, YAMLError) as error:
-            raise SettingsError(f"{config or 'settings'}: {error}") from error
+        from server.settings_reading import read  # which reads these classes
+
+        found = read(config, defaults)
+        if found.settings is None:
+            raise SettingsError(*found.problems)
+        return found.settings

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from server.engines.function import load
 from server.settings import (
     ClassifierReward,
     FunctionReward,
@@ -160,11 +161,11 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
 )
 def test_a_function_that_cannot_be_loaded_is_a_settings_error(function: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        FunctionReward(function=function).load()
+        load(function)
 
 
 def test_a_function_is_loaded_by_its_name() -> None:
-    assert FunctionReward(function="posixpath:join").load() is posixpath.join  # type: ignore[comparison-overlap]
+    assert load("posixpath:join") is posixpath.join  # type: ignore[comparison-overlap]
 
 
 def serve(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from server.demo.world import default_cache, ensure
+from server.demo.world import DemoWorld, default_cache, ensure
 
 GIB = 2**30
 ADAPTERS = Path(__file__).parent / "assets" / "guides"
 GUIDES = ("positive", "brief")
 
 
-def settings() -> dict[str, Any]:
-    """Settings of the demo world, which is made first if it is not there yet. Raises DemoUnavailable."""
-    world = ensure()
+def settings(world: DemoWorld | None = None) -> dict[str, Any]:
+    """Settings of the demo world, which is made first if none is given. Raises DemoUnavailable."""
+    world = world or ensure()
     store = default_cache() / f"calibration-{world.policy.name}-{world.reward.name}.sqlite"
     engine = {"max_model_len": 2048, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
     return {

