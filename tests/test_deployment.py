@@ -166,7 +166,7 @@ def test_what_an_image_must_keep_is_named_with_its_version(image: Image) -> None
 
 def test_other_packages_may_come_beside_an_image_s_own(image: Image) -> None:
     image.add(image.beside, "idna", "4")
-    image.add(image.beside, "decant", "0.1.0")
+    image.add(image.beside, PROJECT["name"], "0.1.0")
     done = image.guard("check", str(image.constraints))
     assert (done.returncode, done.stderr) == (0, "")
 

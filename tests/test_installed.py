@@ -1,8 +1,11 @@
 """What is installed is told as it is."""
 
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -64,6 +67,34 @@ def test_what_it_says_to_install_is_what_the_makefile_installs() -> None:
     assert "install: $(READY)" in makefile
     assert "EXTRA  ?= cpu" in makefile
     assert {"cpu", "gpu"} <= PROJECT["optional-dependencies"].keys()
+
+
+PIP = re.compile(r"(?<![\w./:-])decant(?![\w./:-])")  # the name alone, not a path, an image or a longer name
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Every file of the project that is a text."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        with suppress(UnicodeDecodeError):
+            yield Path(name), (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_nothing_says_to_install_the_other_project_of_this_name() -> None:
+    assert PROJECT["name"] == "decant-server"
+    said = [(path, line) for path, text in texts() for line in text.splitlines() if "pip install" in line]
+    assert len({path for path, _ in said}) > 4, "the Makefile, two Dockerfiles, a message, tests"
+    assert [(path, line) for path, line in said if PIP.search(line)] == []
+
+
+def test_nothing_asks_for_the_metadata_of_the_other_project() -> None:
+    asked = re.compile(r"""(version|metadata|distribution|files|requires)\(\s*["']decant["']""")
+    assert [path for path, text in texts() if asked.search(text) and path.name != "test_installed.py"] == []
+
+
+def test_an_image_removes_the_placeholder_of_this_project() -> None:
+    removed = re.findall(r"pip uninstall --yes (.+)", (ROOT / "docker" / "Dockerfile.cpu").read_text())
+    assert PROJECT["name"] in removed[0].split()
 
 
 def test_the_toy_needs_no_engine() -> None:

