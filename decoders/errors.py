@@ -6,6 +6,7 @@ DecantError
 │   └── UnknownGuide    the same of a guide
 ├── RewardFailed        a reward raised, timed out, or gave nothing usable
 │   ├── RewardTimeout
+│   ├── UnreadableText  a text that the reward's model cannot read: too long, or empty
 │   └── NoUsableReward  too few candidates have a finite reward to choose from
 └── EngineFailed        the engine lost this request
     └── EngineDead      the engine lost every request, and will not come back by itself
@@ -44,6 +45,10 @@ class RewardFailed(DecantError):
 
 class RewardTimeout(RewardFailed):
     """A reward model gave no answer in time."""
+
+
+class UnreadableText(RewardFailed):
+    """A text is too long for the reward's model, or empty; the fault is the text's."""
 
 
 class NoUsableReward(RewardFailed):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from decoders.budget import times
 from decoders.core import Candidate, Prompt, Rng, Sampling
+from decoders.errors import InvalidRequest, UnreadableText
 from decoders.events import Cost, Done, Result, Run
 from decoders.judge import Judge
 from decoders.models import Models, RewardSpec
@@ -62,7 +63,10 @@ class Score:
                 ),
             )
         started = time.perf_counter()
-        columns = await together(models.rewards[name].score(prompt, self._completions) for name in judge.names)
+        try:
+            columns = await together(models.rewards[name].score(prompt, self._completions) for name in judge.names)
+        except UnreadableText as error:  # here all of it is the caller's, and nothing was drawn
+            raise InvalidRequest(str(error), "completions" if prompt.tokens else "prompt") from error
         tokens = sum(len(prompt.tokens) + len(c.tokens) for c in self._completions)
         rows = [dict(zip(judge.names, row, strict=True)) for row in zip(*columns, strict=True)]
         scored = [judge.scored(c, rewards) for c, rewards in zip(self._completions, rows, strict=True)]

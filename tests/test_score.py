@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import pytest
 
 from decoders.core import Candidate, Prompt, Sampling
-from decoders.errors import InvalidRequest, RewardFailed, UnknownReward
+from decoders.errors import InvalidRequest, RewardFailed, UnknownReward, UnreadableText
 from decoders.events import Done
 from decoders.models import Models, RewardSpec
 from decoders.rng import SeededRng
 from decoders.score import Score
+from server.engines.guard import Guarded
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
 
 PROMPT = Prompt((1, 2, 3), "good bad plain")
@@ -73,3 +74,19 @@ def test_a_failing_reward_is_that_failure_and_stops_the_rest() -> None:
         assert stuck.stopped, "before the loop ends and stops everything"
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize(("tokens", "field"), [((1, 2), "completions"), ((), "prompt")])
+def test_a_text_that_a_reward_cannot_read_is_the_callers_fault(tokens: tuple[int, ...], field: str) -> None:
+    class Short:
+        async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002
+            raise UnreadableText("prompt and completion are 9 tokens, and it reads 1 to 4")
+
+    async def run() -> None:
+        models = Models(ToyPolicy(), {"short": Guarded("short", Short(), 1.0)})
+        async for _ in Score(COMPLETIONS, None).decode(Prompt(tokens, ""), models, Sampling(), SeededRng(0)):
+            pass
+
+    with pytest.raises(InvalidRequest, match="The reward 'short' failed: prompt and completion are 9") as caught:
+        asyncio.run(run())
+    assert caught.value.field == field

@@ -14,7 +14,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from decoders.core import EMPTY, Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, join
-from decoders.errors import EngineFailed, InvalidRequest
+from decoders.errors import EngineFailed, InvalidRequest, UnreadableText
 from decoders.pool import as_done, merge, together
 from server.engines.entropy.asked import Asked
 from server.engines.entropy.load import refusal
@@ -174,6 +174,8 @@ class VllmPolicy:
             async with aclosing(request) as outputs:
                 async for output in outputs:
                     for part in output.outputs:
+                        if grammar is not None and part.finish_reason == "error":
+                            raise InvalidRequest("The engine cannot follow this grammar.", blame)
                         if pieces or part.finished():
                             yield part.index, _candidate(part, output, sampling)
 
@@ -191,6 +193,9 @@ class VllmPolicy:
         """One pass over prompt and completion; the last token's comes from a draw that may only be that token."""
         if not completion.tokens:
             return 0.0
+        length, limit = len(prompt.tokens) + len(completion.tokens), self._text.max_model_len
+        if not prompt.tokens or length > limit:
+            raise UnreadableText(f"it reads completions of a prompt, both of at most {limit} tokens; here are {length}")
         *before, last = prompt.tokens + completion.tokens
         start = len(prompt.tokens)
         params = SamplingParams(

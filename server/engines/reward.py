@@ -9,7 +9,7 @@ from vllm.inputs.engine import tokens_input
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from decoders.core import Candidate, Prompt
-from decoders.errors import InvalidRequest, RewardFailed
+from decoders.errors import InvalidRequest, RewardFailed, UnreadableText
 from decoders.pool import together
 from server.engines.policy import VllmPolicy
 from server.engines.reading import Reading
@@ -57,8 +57,8 @@ class VllmReward:
             read = await self.reading.encoded(prompt, self._tagged(candidate.text), located=located)
         tokens = read.tokens
         limit = self._text.max_model_len
-        if len(tokens) > limit:
-            raise RewardFailed(f"prompt and completion are {len(tokens)} tokens, and it reads {limit}")
+        if not 0 < len(tokens) <= limit:
+            raise UnreadableText(f"prompt and completion are {len(tokens)} tokens, and it reads 1 to {limit}")
         params = PoolingParams(task=self._task, use_activation=self._settings.activation)
         try:
             with engine_errors("reward"):
