@@ -1,0 +1,68 @@
+"""Requests of the pages, asked of the toy with the demo's names: whether the server takes them, without an engine."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from decoders.models import Models, Reward
+from server.demo.defaults import GUIDES
+from server.engines.build import Loaded
+from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward, ToyText
+from tests.docs.asking import client, curl, same_shape
+from tests.docs.blocks import Block, body, of, pages, values
+from tests.serving import Api, ok, serving
+
+NAME = "SmolLM2-135M-Instruct"
+
+
+def loaded() -> Loaded:
+    """The toy under the demo's names, with rewards as bounded as theirs."""
+    rewards: dict[str, Reward] = {"default": ToyReward(), "tone": ToyBrevity(), "brevity": ToyBrevity()}
+    policy = ToyPolicy(name=NAME, loaded={name: ToyGuide() for name in GUIDES})
+    return Loaded(Models(policy, rewards, None), ToyText(), dict.fromkeys(rewards, "toy"))
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Api]:
+    with serving(loaded()) as api:
+        yield api
+
+
+BODIES = [
+    pytest.param(body(value), id=f"{block.name}-{i}")
+    for block in of("bodies")
+    for i, value in enumerate(values(block.text))
+]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_body_is_taken(api: Api, body: dict[str, Any]) -> None:
+    answer = ok(api.post("chat/completions", {**body, "max_tokens": 4}))
+    assert answer["decoding"]["strategy"] == body["decoding"]["strategy"]
+
+
+def test_every_strategy_of_the_page_has_a_body() -> None:
+    page = pages()["docs/strategies.md"]
+    headings = set(re.findall(r"^## ([a-z_]+)$", page, re.M))
+    shown = {value["strategy"] for block in of("bodies") for value in values(block.text) if "strategy" in value}
+    assert len(headings) >= 6
+    assert headings <= shown
+
+
+@pytest.mark.parametrize("block", of("curl"), ids=lambda block: block.name)
+def test_curl_sends_what_is_taken(api: Api, block: Block) -> None:
+    answer = curl(block, api.url, tokens=40)  # the toy's context is short
+    assert answer["decoding"]["results"]
+
+
+@pytest.mark.parametrize("block", of("client"), ids=lambda block: block.name)
+def test_a_client_runs_and_prints(api: Api, block: Block, tmp_path: Path) -> None:
+    assert "rewards" in client(block, api.url, tmp_path)
+
+
+@pytest.mark.parametrize("block", of("answer"), ids=lambda block: block.name)
+def test_an_answer_is_as_it_is_shown(api: Api, block: Block) -> None:
+    assert same_shape(block, api.url)["model"] == NAME
