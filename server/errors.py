@@ -104,8 +104,10 @@ def invalid(error: ValidationError, body: object) -> InvalidRequest:
     here = [finding for finding in here if not finding["type"].endswith("_type")] or here
     first, *others = dict.fromkeys(_message(finding) for finding in here)
     message = " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
+    if not path:
+        return InvalidRequest(f"The body: {message}.")
     field = ".".join(path)
-    return InvalidRequest(f"{field or 'The body'}: {message}.", field or None)
+    return InvalidRequest(f"{field or repr(field)}: {message}.", field)  # a field's name may be empty, too
 
 
 def _message(finding: ErrorDetails) -> str:
