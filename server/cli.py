@@ -12,7 +12,7 @@ import uvloop
 
 from decoders.errors import DecantError
 from server import starting
-from server.installed import describe
+from server.installed import NO_ENGINE, describe, engine
 from server.settings import ServerSettings, Settings, SettingsError
 from server.starting import make_demo
 
@@ -124,6 +124,8 @@ def calibrate(
 def demo() -> None:
     """Start a server on the demo models, ask it six prompts in many ways, and show what came back."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if engine() is None:
+        raise _refused(SettingsError(NO_ENGINE))
     from server.demo.show import show
     from server.demo.world import DemoUnavailable
 

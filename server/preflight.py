@@ -164,7 +164,11 @@ def _port(host: str, port: int) -> Iterator[str]:
         return
     for family, kind, protocol, _, address in addresses:
         try:
-            with socket.socket(family, kind, protocol) as probe:
+            opened = socket.socket(family, kind, protocol)
+        except OSError:  # a family that this machine does not have, which asyncio passes over too
+            continue
+        try:
+            with opened as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
                     probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

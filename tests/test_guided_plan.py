@@ -41,6 +41,21 @@ def refused(made: dict[str, str], guide: Json, **engine: Any) -> str:
     return str(caught.value)
 
 
+def test_the_problems_of_all_guides_are_told(made: dict[str, str], tmp_path: Path) -> None:
+    guides = {
+        "a": {"kind": "arm", "model": made["llama"], "base": made["policy"]},
+        "b": {"kind": "q_head", "head": str(tmp_path / "none")},
+        "c": {"kind": "arm", "model": str(tmp_path)},
+        "d": {"kind": "arm", "model": made["llama"]},
+    }
+    with pytest.raises(SettingsError) as caught:
+        planned(made, guides)
+    base, head, config = caught.value.problems
+    assert "so a base means nothing for it" in base
+    assert "there is no such file" in head
+    assert "cannot read the configuration" in config
+
+
 def configured(folder: Path, **fields: Any) -> Json:
     """The guide in `folder`, with other fields in its configuration."""
     config = json.loads((folder / "config.json").read_text())

@@ -54,7 +54,7 @@ def test_either_build_of_the_engine_is_named(name: str, monkeypatch: pytest.Monk
     assert installed.engine() == f"{name} 9.9"
 
 
-@pytest.mark.parametrize("arguments", [["serve"], ["check"], ["serve", "--config", "docker/gpu.yaml"]])
+@pytest.mark.parametrize("arguments", [["serve"], ["check"], ["demo"], ["serve", "--config", "docker/gpu.yaml"]])
 def test_without_the_engine_serve_says_what_to_install(arguments: list[str]) -> None:
     done = command(*arguments, without="vllm")
     assert done.returncode == 2

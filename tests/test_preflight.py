@@ -238,6 +238,24 @@ def test_all_of_it_is_told_at_once_and_nothing_is_started(name: str, beside: Pat
     ]
 
 
+def test_a_check_of_the_demo_makes_nothing(tmp_path: Path) -> None:
+    done = command("check", "--port", "0", DECANT_CACHE=str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "nothing wrong was found\n"), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_demo_that_lacks_a_package_is_told_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECANT_CACHE", str(tmp_path))
+    monkeypatch.setenv("DECANT_SERVER_PORT", "1")
+    monkeypatch.setattr("server.demo.world.find_spec", lambda name: None if name == "peft" else True)
+    with pytest.raises(SettingsError) as caught:
+        settings(None, server={"host": "192.0.2.1"})
+    demo, variable, host = caught.value.problems
+    assert demo.startswith("the demo needs peft, which is not installed. In a checkout of Decant: `make install`")
+    assert variable.startswith("DECANT_SERVER_PORT: there is no such setting")
+    assert host.startswith("server.host: cannot listen on 192.0.2.1 port 8000")
+
+
 def test_check_asks_vllm_too_about_every_model(beside: Path) -> None:
     config = beside / "decant.yaml"
     values: dict[str, Any] = {

@@ -84,13 +84,22 @@ def plan(guides: Mapping[str, AnyGuide], policy: PolicySettings) -> tuple[Plan, 
         raise SettingsError(f"policy.engine: {', '.join(refused)} is not supported together with guides")
     made = Plan()
     owner = _Config("policy", policy.model, policy.engine)
+    problems: list[str] = []
     for name, guide in guides.items():
-        made.guides[name] = _combination(name, guide, made.columns)
+        try:
+            made.guides[name] = _combination(name, guide, made.columns)
+        except SettingsError as error:
+            problems += error.problems
     for column in made.columns:
-        if column.head is not None:
-            _check_head(column, owner)
-        else:
-            _check_model(column, owner)
+        try:
+            if column.head is not None:
+                _check_head(column, owner)
+            else:
+                _check_model(column, owner)
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
+        raise SettingsError(*problems)
     return made, made.engine(owner.architecture, policy.engine)
 
 
