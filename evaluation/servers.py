@@ -55,10 +55,10 @@ def serve_command(config: Path) -> list[str]:
 
 
 @contextmanager
-def decant(settings: dict[str, Any]) -> Iterator[str]:
-    """`decant serve` with these settings; its address."""
+def decant(settings: dict[str, Any], log: Path | None = None) -> Iterator[str]:
+    """`decant serve` with these settings; its address. What it says goes to `log`, or nowhere."""
     with tempfile.TemporaryDirectory() as folder:
-        config, log = Path(folder, "decant.yaml"), Path(folder, "log")
+        config, log = Path(folder, "decant.yaml"), log or Path(folder, "log")
         config.write_text(yaml.safe_dump(settings))
         with process(serve_command(config), log) as child:
             wait(child, log, lambda: bool(_ADDRESS.search(log.read_text())))

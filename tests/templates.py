@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from evaluation.tiny import tokenizer
+from evaluation.tiny import CORPUS, tokenizer
 
 MARKED = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
@@ -23,4 +23,23 @@ def made(template: str | None, *, size: int = 384, begins: bool = False, ends: b
     fast = tokenizer(size, template)
     single = ("<s> " if begins else "") + "$A" + (" </s>" if ends else "")
     fast.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=[("<s>", 0), ("</s>", 1)])
+    return fast
+
+
+def made_of_words(*, begins: bool = False) -> Any:
+    """A tokenizer that writes spaces as Llama's does: one is put before a text, and goes when it is decoded."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.BPE(unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    words.decoder = decoders.Metaspace(prepend_scheme="first")
+    special = ["<s>", "</s>", "<pad>", "<unk>"]
+    words.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=300, special_tokens=special, show_progress=False))
+    words.post_processor = TemplateProcessing(
+        single="<s> $A" if begins else "$A", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    fast.chat_template = BEGUN
     return fast

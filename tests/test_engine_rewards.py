@@ -42,6 +42,20 @@ def test_the_rewards_endpoint_scores_text(tiny: Tiny) -> None:
     assert ended["data"][0]["total"] != answer["data"][0]["total"]
 
 
+def test_a_value_for_each_token_is_of_the_answers_own_in_a_chat(tiny: Tiny) -> None:
+    """By the model's own template, whose closing of the turn is read and has no value that counts."""
+    words = tokenizer(tiny.models["process"])
+    chat = [{"role": "user", "content": "The quick"}]
+    completions = [" fox jumps", "dog."]
+    answer = tiny.post("/v1/rewards", messages=chat, completions=completions, reward="steps")
+    for completion, row in zip(completions, answer["data"], strict=True):
+        ids = words.apply_chat_template([*chat, {"role": "assistant", "content": completion}], return_dict=False)
+        own = tiny.ids(completion)
+        values = classify(tiny.models["process"], ids, "TokenClassification")[-len(own) - 1 : -1, 0]
+        assert ids[-len(own) - 1 :] == [*own, *tiny.ids("\n")]
+        assert row["rewards"]["steps"] == pytest.approx(float(values.mean()), abs=1e-4)
+
+
 def test_a_process_reward_scores_the_steps_alone(tiny: Tiny) -> None:
     completion = "first\nsecond\n\nthird"
     answer = tiny.post("/v1/rewards", prompt="The quick", completions=[completion], reward="tagged")

@@ -61,7 +61,13 @@ def make(root: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the server says."""
+    return tmp_path_factory.mktemp("log") / "log"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[Tiny]:
     models = make(tmp_path_factory.mktemp("templates"))
 
     def reward(name: str, **more: Any) -> dict[str, Any]:
@@ -74,9 +80,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
             "handed": reward("differs", template="policy"),
             "plain": reward("differs", template="none"),
             "foreign": reward("closes", template="policy"),
+            "brevity": {"kind": "function", "function": "server.demo.brevity:short_sentences"},
         },
     }
-    with decant(settings) as url, httpx.Client(base_url=url, timeout=300) as client:
+    with decant(settings, log) as url, httpx.Client(base_url=url, timeout=300) as client:
         yield Tiny(client, models)
 
 
@@ -103,6 +110,23 @@ def rendered(server: Tiny) -> str:
 
 def close(number: float) -> Any:
     return pytest.approx(number, abs=1e-4)
+
+
+def test_the_start_says_how_each_reward_reads(server: Tiny, log: Path) -> None:
+    assert server.models
+    handed, text = "token ids handed over where they are the same", "no token ids handed over"
+    told = {
+        "equal": f"chats by its own chat template; {handed}",
+        "differs": f"chats by its own chat template; {handed}",
+        "closes": f"chats by its own chat template; {text}",
+        "lacks": f"chats by the policy's chat template; {handed}",
+        "handed": f"chats by the policy's chat template; {handed}",
+        "plain": f"chats as plain text; {handed}",
+        "foreign": f"chats by the policy's chat template; {text}",
+        "brevity": "chats by the policy's chat template",
+    }
+    lines = [line for line in log.read_text().splitlines() if line.startswith("loading reward '")]
+    assert sorted(lines) == sorted(f"loading reward '{name}': {how}" for name, how in told.items())
 
 
 def test_the_rewards_endpoint_reads_a_chat_as_each_card_says(server: Tiny) -> None:
@@ -214,7 +238,8 @@ def test_a_templated_text_is_the_chats_own_tokens(server: Tiny) -> None:
         answer = server.post(prompt=prompt, echo=True, decoding=scored, **body)
         assert answer["usage"]["prompt_tokens"] == chat["usage"]["prompt_tokens"]
         completion = chat["choices"][0]["message"]["content"]
-        assert answer["choices"][0]["text"].removeprefix("<s>") == text.removeprefix("<s>") + completion
+        echoed = prompt if isinstance(prompt, str) else text.removeprefix("<s>")  # as sent, or the text of the ids
+        assert answer["choices"][0]["text"] == echoed + completion
         got = answer["decoding"]["results"][0]["rewards"]
         tokens, _ = greedy(server.models["policy"], server.ids(text), 6)
         assert got["equal"] == close(value(server, "equal", server.ids(text) + tokens))

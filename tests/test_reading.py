@@ -1,6 +1,7 @@
 """What reward models read, against Transformers' `apply_chat_template` and its plain encoding, by many tokenizers."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from decoders.errors import InvalidRequest
 from server.engines.reading import Read, Reading
 from server.engines.text import ModelText
 from server.settings import SettingsError, Template
-from tests.templates import BEGUN, CLOSED, MARKED, made
+from tests.templates import BEGUN, CLOSED, MARKED, made, made_of_words
 
 CHAT = ({"role": "system", "content": "Be kind."}, {"role": "user", "content": "How much wood?"})
 ANSWERED = [*CHAT, {"role": "assistant", "content": " A good dog."}]
@@ -175,11 +176,50 @@ def test_ids_are_handed_over_only_where_they_are_the_same() -> None:
         assert got.tokens == encoded(twin, "The fox A good dog.")
 
 
+def test_what_a_tokenizer_puts_after_a_text_comes_after_the_completion() -> None:
+    policy = made(MARKED, ends=True)
+    got, ids = read(made(None, ends=True), policy, completed(policy), drawn(policy))
+    assert not ids
+    assert got.tokens == encoded(policy, "How much wood? A good dog.")
+
+
+def test_a_prompt_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search asks for each candidate, of one prompt or of many."""
+    policy, asked = made(MARKED), 0
+    judge = text(policy)
+    reading = Reading("judge", None, judge, text(policy))
+    plainly = judge.read
+
+    async def counted(of: str, *, special: bool) -> Tokens:
+        nonlocal asked
+        asked += 1
+        return await plainly(of, special=special)
+
+    monkeypatch.setattr(judge, "read", counted)
+    monkeypatch.setattr("server.engines.reading.KEPT", 2)
+    prompts = [completed(policy, f"The {i}") for i in range(3)]
+    assert all(asyncio.run(reading.hands_over(prompt)) for prompt in (*prompts[:2], *prompts[:2], *prompts))
+    assert asked == 3
+    assert not asyncio.run(reading.hands_over(Prompt(prompts[0].tokens, "The other")))
+
+
 @pytest.mark.parametrize("begins", [False, True])
-@pytest.mark.parametrize("reward", [made(None, begins=True), made(None), made(None, size=320, begins=True)])
-def test_a_prompt_of_token_ids_is_read_as_the_same_text(begins: bool, reward: Any) -> None:
-    policy = made(BEGUN, begins=begins)
-    prompt = completed(policy)
+@pytest.mark.parametrize(
+    "make", [lambda begins: made(BEGUN, begins=begins), lambda begins: made_of_words(begins=begins)]
+)
+@pytest.mark.parametrize(
+    "reward",
+    [
+        made(None, begins=True),
+        made(None),
+        made(None, size=320, begins=True),
+        made_of_words(),
+        made_of_words(begins=True),
+    ],
+)
+def test_a_prompt_of_token_ids_is_read_as_the_same_text(begins: bool, make: Callable[..., Any], reward: Any) -> None:
+    policy = make(begins)
+    prompt = completed(policy, "a good dog")
     given = text(policy).given(prompt.tokens)
     assert given == prompt
     assert prompt.tokens.count(0) == begins

@@ -129,8 +129,7 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
         rewards: dict[str, Reward] = {}
         for name, spec in settings.rewards.items():
             reward, reads = _reward(spec, policy, text, engines.get(runs.get(name, "")), closers)
-            if reads:
-                report(f"reward '{name}': {reads}")
+            report(f"reward '{name}': {reads}")
             rewards[name] = Guarded(name, reward, spec.timeout_s)
     except BaseException:
         _shutdown(engines)
@@ -201,9 +200,9 @@ def _reward(
     engine: "AsyncLLM | None",
     closers: list[Callable[[], Awaitable[None]]],
 ) -> tuple[Reward, str]:
-    """A reward as the settings describe it, and what it reads where that is a question."""
+    """A reward as the settings describe it, and how it reads."""
     if isinstance(spec, FunctionReward):
-        return Batcher(scorer(load(spec.function)), spec.max_batch, spec.timeout_s), ""
+        return Batcher(scorer(load(spec.function)), spec.max_batch, spec.timeout_s), READS["policy"]
     if isinstance(spec, HttpReward):
         remote = RemoteReward(spec, policy=text)
         closers.append(remote.aclose)
@@ -212,7 +211,7 @@ def _reward(
     from server.engines import vllm as seam
 
     if isinstance(spec, GuideReward):
-        return reward.GuideReward(policy, spec.guide), ""
+        return reward.GuideReward(policy, spec.guide), f"{READS['policy']}; the policy's own token ids"
     assert engine is not None
     made = reward.VllmReward(engine, spec, seam.model_text(engine), text)
     return made, str(made.reading)

@@ -15,6 +15,7 @@ from decoders.errors import InvalidRequest
 from server.engines.text import ModelText
 from server.settings import SettingsError, Template
 
+KEPT = 256  # prompts
 READS: dict[Template, str] = {
     "own": "chats by its own chat template",
     "policy": "chats by the policy's chat template",
@@ -44,7 +45,10 @@ class Reading:
         if template == "own" and not text.has_chat_template:
             raise SettingsError(f"reward model '{model}' has no chat template: set `template` to policy or none")
         self.template: Template = template or ("own" if text.has_chat_template else "policy")
-        self.same = text.same_tokens(policy)
+        self.same = (
+            text.same_tokens(policy) and not text.added[1]
+        )  # what comes after a text stands after the completion
+        self._known: dict[tuple[Tokens, str], bool] = {}  # prompts that a search asks about again and again
         self._text = text
         self._policy = policy
 
@@ -58,7 +62,13 @@ class Reading:
             return False
         if prompt.messages is not None:
             return self.template == "policy"
-        return await self._text.read(prompt.text, special=True) == prompt.tokens
+        key = (prompt.tokens, prompt.text)
+        if key not in self._known:
+            same = await self._text.read(prompt.text, special=True) == prompt.tokens
+            if len(self._known) >= KEPT:
+                self._known.clear()
+            self._known[key] = same
+        return self._known[key]
 
     async def ids(self, prompt: Prompt, candidate: Candidate) -> Read:
         """The policy's own. Text that a stop string cut is encoded, since its ids run past the cut."""

@@ -59,7 +59,7 @@ class ModelText:
 
     @property
     def has_chat_template(self) -> bool:
-        return bool(self._tokenizer.chat_template)
+        return bool(getattr(self._tokenizer, "chat_template", None))
 
     async def encode(self, text: str) -> Prompt:
         return Prompt(self._once(await self._encode(text, special=True)), text)
@@ -137,11 +137,16 @@ class ModelText:
         written = self.decode(self._head)
         return prompt.text.removeprefix(written) if self._begins(prompt.tokens) else prompt.text
 
-    @cached_property
+    @property
     def _head(self) -> Tokens:
-        """The special tokens that the tokenizer puts before a text."""
+        return self.added[0]
+
+    @cached_property
+    def added(self) -> tuple[Tokens, Tokens]:
+        """The special tokens that the tokenizer puts before a text and after it."""
         bare, whole = self.tokens("a", special=False), self.tokens("a", special=True)
-        return next((whole[:i] for i in range(len(whole)) if whole[i : i + len(bare)] == bare), ())
+        starts = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+        return next(((whole[:i], whole[i + len(bare) :]) for i in starts), ((), ()))
 
     def _begins(self, tokens: Sequence[int]) -> bool:
         """Whether tokens begin with those that the tokenizer puts before a text."""
