@@ -62,12 +62,18 @@ class ClassifierReward(ModelReward):
 
 
 class ProcessReward(ModelReward):
-    """A token classifier in a pooling engine: a score per token, or per step where the model marks steps."""
+    """A token classifier in a pooling engine: a score per token, or per step where the model scores steps at a tag.
+
+    Steps are those of the completion alone, also of one that is not finished. A tag or a separator in the prompt or in
+    the chat template, or a tag that the completion itself says, makes no step.
+    """
 
     kind: Literal["process"] = "process"
     reduce: Literal["last", "min", "mean", "product"] = "last"
     step_tag: str | None = Field(None, description="The token that the model scores steps at, such as <extra_0>.")
-    step_separator: str = Field("\n\n", min_length=1, description="What separates steps in a completion.")
+    step_separator: str = Field(
+        "\n\n", min_length=1, description="What separates steps in the assistant's turn; blank steps are none."
+    )
 
     @model_validator(mode="after")
     def _product_of_probabilities(self) -> "ProcessReward":

@@ -86,15 +86,20 @@ class Reading:
         return Read(tokens, start, len(tokens) - _agree(tokens[start:][::-1], empty[start:][::-1]))
 
     async def _encode(self, prompt: Prompt, completion: str) -> Tokens:
+        text, special = self.written(prompt, completion)
+        return await self._text.read(text, special=special)
+
+    def written(self, prompt: Prompt, completion: str) -> tuple[str, bool]:
+        """The whole as text, and whether the tokenizer is to add its special tokens to it."""
         if prompt.messages is not None and self.template == "own":
             try:
                 rendered = self._text.render(prompt.answered(completion), reply=False)
             except InvalidRequest as error:
                 raise InvalidRequest(f"A reward model cannot read this chat. {error}", "messages") from error
-            return await self._text.read(rendered, special=False)
+            return rendered, False
         if prompt.messages is not None and self.template == "policy" and self.same:
-            return await self._text.read(prompt.text + completion, special=False)
-        return await self._text.read(plain(prompt, completion, self.template, self._policy), special=True)
+            return prompt.text + completion, False
+        return plain(prompt, completion, self.template, self._policy), True
 
 
 def plain(prompt: Prompt, completion: str, template: Template, policy: ModelText | None) -> str:

@@ -8,11 +8,12 @@ from vllm import PoolingParams
 from vllm.inputs.engine import tokens_input
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from decoders.core import Candidate, Prompt
+from decoders.core import Candidate, Prompt, Tokens
 from decoders.errors import InvalidRequest, RewardFailed, UnreadableText
 from decoders.pool import together
 from server.engines.policy import VllmPolicy
 from server.engines.reading import Reading
+from server.engines.steps import Steps
 from server.engines.text import ModelText
 from server.engines.vllm import engine_errors
 from server.settings import ClassifierReward, ProcessReward, SettingsError
@@ -35,54 +36,61 @@ class VllmReward:
     def __init__(
         self, engine: AsyncLLM, settings: ClassifierReward | ProcessReward, text: ModelText, policy: ModelText
     ) -> None:
+        """Raises `SettingsError` for what the model cannot do."""
         self.engine = engine
         self._settings = settings
         self._text = text
-        self._tag = _step_tag(settings, text)
+        self._steps = (
+            None if isinstance(settings, ClassifierReward) or settings.step_tag is None else Steps(settings, text)
+        )
         self.reading = Reading(settings.model, settings.template, text, policy)
-        self._task = "classify" if isinstance(settings, ClassifierReward) else "token_classify"
+        self._params = PoolingParams(task="classify", use_activation=settings.activation)
+        if isinstance(settings, ProcessReward):
+            self._params = _token_params(engine, settings, None if self._steps is None else self._steps.tag)
         labels = engine.model_config.hf_config.num_labels
         if labels > 1 and settings.label is None:
             raise SettingsError(f"reward model '{settings.model}' has {labels} outputs: set `label` to name one")
 
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
-        ids = self._tag is None and await self.reading.hands_over(prompt)
+        ids = self._steps is None and await self.reading.hands_over(prompt)
         return await together(self._score(prompt, c, ids=ids) for c in completions)
 
     async def _score(self, prompt: Prompt, candidate: Candidate, *, ids: bool) -> float:
+        if self._steps is not None:
+            tagged = await self._steps.read(self.reading, prompt, candidate.text)
+            if not tagged.ends:  # no step, and so no reward
+                return math.nan
+            return self._reduced(self._steps.scores(await self._rows(tagged.tokens), tagged))
         if ids:
             read = await self.reading.ids(prompt, candidate)
         else:
             located = isinstance(self._settings, ProcessReward)
-            read = await self.reading.encoded(prompt, self._tagged(candidate.text), located=located)
-        tokens = read.tokens
+            read = await self.reading.encoded(prompt, candidate.text, located=located)
+        rows = await self._rows(read.tokens)
+        if isinstance(self._settings, ClassifierReward):
+            return rows[0]
+        # One for each token: the prompt's say nothing of the completion.
+        return self._reduced(rows[read.start : read.stop] or rows[-1:])
+
+    async def _rows(self, tokens: Tokens) -> list[float]:
+        """The reward's output for the whole, or for each token that the engine gives one for."""
         limit = self._text.max_model_len
         if not 0 < len(tokens) <= limit:
             raise UnreadableText(f"prompt and completion are {len(tokens)} tokens, and it reads 1 to {limit}")
-        params = PoolingParams(task=self._task, use_activation=self._settings.activation)
         try:
             with engine_errors("reward"):
-                async for output in self.engine.encode(tokens_input(list(tokens)), params, uuid.uuid4().hex):
+                async for output in self.engine.encode(
+                    tokens_input(list(tokens)), self._params.clone(), uuid.uuid4().hex
+                ):
                     data = output.outputs.data
         except InvalidRequest as error:  # what the engine refuses here is not the client's doing
             raise RewardFailed(str(error)) from error
-        label = self._settings.label or 0
-        if isinstance(self._settings, ClassifierReward):
-            return float(data[label])
-        steps = [float(row[label]) for row in data.reshape(len(data), -1)]
-        if self._tag is None:  # one for each token: the prompt's say nothing of the completion
-            steps = steps[read.start : read.stop] or steps[-1:]
-        elif len(steps) == len(tokens):  # some models give the steps alone
-            steps = [step for step, token in zip(steps, tokens, strict=True) if token == self._tag]
-        if not steps:  # an empty completion has no step, and so no reward
-            return math.nan
-        return REDUCE[self._settings.reduce](steps)
+        rows = [data] if isinstance(self._settings, ClassifierReward) else [row.reshape(-1) for row in data]
+        return [float(row[self._settings.label or 0]) for row in rows]
 
-    def _tagged(self, completion: str) -> str:
-        if not isinstance(self._settings, ProcessReward) or self._settings.step_tag is None:
-            return completion
-        steps = completion.split(self._settings.step_separator)
-        return "".join(step + self._settings.step_tag for step in steps if step.strip())
+    def _reduced(self, steps: list[float]) -> float:
+        assert isinstance(self._settings, ProcessReward)
+        return REDUCE[self._settings.reduce](steps)
 
 
 class GuideReward:
@@ -96,11 +104,12 @@ class GuideReward:
         return await together(self._policy.guide_reward(prompt, c, self._guide) for c in completions)
 
 
-def _step_tag(settings: ClassifierReward | ProcessReward, text: ModelText) -> int | None:
-    """The token id of the step tag. Raises `SettingsError` if the model's tokenizer has no such token."""
-    if not isinstance(settings, ProcessReward) or settings.step_tag is None:
-        return None
-    tokens = text.tokens(settings.step_tag, special=False)
-    if len(tokens) != 1:
-        raise SettingsError(f"step_tag '{settings.step_tag}' is not one token of reward model '{settings.model}'")
-    return tokens[0]
+def _token_params(engine: AsyncLLM, settings: ProcessReward, tag: int | None) -> PoolingParams:
+    """How scores of tokens are asked for. Raises `SettingsError` if the model gives those of steps, and has no tag."""
+    params = PoolingParams(task="token_classify", use_activation=settings.activation)
+    pooler = engine.model_config.pooler_config
+    if pooler is not None and pooler.tok_pooling_type == "STEP":
+        if tag is None:
+            raise SettingsError(f"reward model '{settings.model}' has scores at step tags alone: set `step_tag`")
+        params.step_tag_id = tag
+    return params

@@ -127,10 +127,23 @@ class ModelText:
         """The text's token ids. With `special`, those that the tokenizer adds too, as it does by itself."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=special))
 
+    def literally(self, text: str) -> Tokens:
+        """The text's token ids, those of special tokens not among them: where their names stand, they are words."""
+        try:
+            return tuple(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+        except TypeError:  # a tokenizer that has no such choice
+            return self.tokens(text, special=False)
+
     async def read(self, text: str, *, special: bool) -> Tokens:
         """As `tokens`, but of special tokens that the text itself begins with, none is added a second time."""
         tokens = await self._encode(text, special=special)
         return self._once(tokens) if special else tokens
+
+    async def read_open(self, text: str, *, special: bool) -> tuple[Tokens, Tokens]:
+        """As `read` for a text that goes on: what comes after the whole is given apart."""
+        tokens = await self.read(text, special=special)
+        after = self.added[1] if special else ()
+        return (tokens[: -len(after)], after) if after and tokens[-len(after) :] == after else (tokens, ())
 
     def unmarked(self, prompt: Prompt) -> str:
         """The prompt's text without the special tokens that this tokenizer adds, where they are written out in it."""
