@@ -5,7 +5,7 @@ enumerated, and on vLLM, where it is served.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 Tokens = tuple[int, ...]
@@ -42,13 +42,23 @@ class Alternative:
     token: int
     text: str
     logprob: float
+    raw: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob(Alternative):
-    """The token that does stand there, and the most likely ones beside it."""
+    """The token that does stand there; `top` has the most likely ones, and it among them or beside them.
+
+    `text` is what it adds to the text, `raw` the bytes it stands for: those of a character may be several tokens', and
+    its text is that of the last of them.
+    """
 
     top: tuple[Alternative, ...] = ()
+
+    def worded(self, text: str, raw: bytes) -> "TokenLogprob":
+        """The same token with another text."""
+        own = (replace(a, text=text, raw=raw) if a.token == self.token else a for a in self.top)
+        return replace(self, text=text, raw=raw, top=tuple(own))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,8 @@ class Candidate:
     """A completion, or a piece of one while `finish` is None.
 
     `tokens` is all that was drawn, end-of-sequence included; `text` is what the client sees, cut before a stop
-    string. `trimmed` says that the two differ by such a cut. `logprobs` is one entry per token, when asked for.
+    string. `trimmed` says that the two differ by such a cut. `logprobs` is one entry per token, when asked for; their
+    texts join to what all tokens say, of which `text` is the beginning.
     """
 
     tokens: Tokens

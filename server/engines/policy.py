@@ -9,18 +9,18 @@ from dataclasses import replace
 from vllm import SamplingParams
 from vllm.inputs.engine import tokens_input
 from vllm.logprobs import Logprob
-from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from decoders.core import EMPTY, Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, join
-from decoders.errors import EngineFailed, InvalidRequest, UnreadableText
+from decoders.core import EMPTY, Candidate, Cut, Law, Prompt, Rng, Sampling, join
+from decoders.errors import InvalidRequest, UnreadableText
 from decoders.pool import as_done, merge, together
 from server.engines.entropy.asked import Asked
 from server.engines.entropy.load import refusal
 from server.engines.entropy.reserved import candidates, signals
 from server.engines.entropy.segments import Segments
 from server.engines.guided.plan import Plan
+from server.engines.outputs import Outputs
 from server.engines.reader import Reader, read_pieces, stretch
 from server.engines.text import ModelText
 from server.engines.vllm import end_tokens, engine_errors, sampling_params
@@ -87,7 +87,7 @@ class VllmPolicy:
         known = None
         if sampling.prompt_logprobs is not None:
             scoring = Sampling(max_tokens=1, prompt_logprobs=sampling.prompt_logprobs, guides=sampling.guides)
-            async with aclosing(self._draw(prompt, 1, scoring, None)) as samples:
+            async with aclosing(self._draw(prompt, 1, scoring, None, read=True)) as samples:
                 async for _, drawn in samples:
                     known = drawn.prompt_logprobs
         return replace(EMPTY, finish="length", prompt_logprobs=known)
@@ -163,7 +163,7 @@ class VllmPolicy:
         blame = None if grammar is None else "regex" if grammar.kind == "regex" else "response_format"
         with engine_errors("policy", blame):
             params = sampling_params(replace(sampling, stop=()) if read else sampling, n, seed, pieces=pieces)
-            params.detokenize = not read or sampling.logprobs is not None
+            params.detokenize = not read
             weights = self._plan.weights(sampling.guides)
             params.extra_args = self._plan.extra_args(weights)
             if asked is not None:
@@ -171,13 +171,14 @@ class VllmPolicy:
             engine = self._guided if sampling.guides else self._engine
             inputs = tokens_input(list(prompt.tokens), cache_salt=self._plan.salt(weights))
             request = engine.generate(inputs, params, uuid.uuid4().hex)
+            made = Outputs(self._text, prompt, sampling, read=read)
             async with aclosing(request) as outputs:
                 async for output in outputs:
                     for part in output.outputs:
                         if grammar is not None and part.finish_reason == "error":
                             raise InvalidRequest("The engine cannot follow this grammar.", blame)
                         if pieces or part.finished():
-                            yield part.index, _candidate(part, output, sampling)
+                            yield part.index, made.candidate(part, output)
 
     async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
         return await self._logprob(prompt, completion, self._plan.weights(law.guides, law.policy))
@@ -216,40 +217,3 @@ class VllmPolicy:
                 entries = [*(output.prompt_logprobs or ())[start:], *(output.outputs[0].logprobs or ())]
         pairs = zip(entries, completion.tokens, strict=True)
         return math.fsum(entry[token].logprob for entry, token in pairs if entry is not None)
-
-
-def _candidate(part: CompletionOutput, output: RequestOutput, sampling: Sampling) -> Candidate:
-    reason = part.finish_reason
-    if reason not in (None, "stop", "length", "repetition"):
-        raise EngineFailed(f"The policy engine ended a completion by '{reason}'.")
-    prompt_logprobs = output.prompt_logprobs if sampling.prompt_logprobs is not None else None
-    return Candidate(
-        tokens=tuple(part.token_ids),
-        text=part.text,
-        finish=None if reason is None else "length" if reason == "length" else "stop",
-        stop=part.stop_reason,
-        logprobs=None if part.logprobs is None else _logprobs(part.logprobs, part.token_ids),
-        prompt_logprobs=None
-        if prompt_logprobs is None
-        else tuple(
-            None if entry is None else _logprob(entry, token)
-            for entry, token in zip(prompt_logprobs, output.prompt_token_ids or (), strict=True)
-        ),
-        trimmed=isinstance(part.stop_reason, str),  # a token may run past a stop string that is included
-    )
-
-
-def _logprobs(entries: Sequence[Mapping[int, Logprob]], tokens: Sequence[int]) -> tuple[TokenLogprob, ...]:
-    return tuple(_logprob(entry, token) for entry, token in zip(entries, tokens, strict=True))
-
-
-def _logprob(entry: Mapping[int, Logprob], token: int) -> TokenLogprob:
-    """vLLM gives the token that stands there first, then the most likely ones in order, it again among them."""
-    own = entry[token]
-    ranked = sorted(entry.items(), key=lambda item: item[1].rank or math.inf)
-    return TokenLogprob(
-        token,
-        own.decoded_token or "",
-        own.logprob,
-        tuple(Alternative(t, e.decoded_token or "", e.logprob) for t, e in ranked),
-    )

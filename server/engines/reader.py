@@ -10,15 +10,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from copy import copy
 from dataclasses import replace
-from typing import Any
-
-from tokenizers.decoders import DecodeStream
-from vllm import SamplingParams
-from vllm.v1.engine import EngineCoreRequest
-from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
 from decoders.core import Candidate, Finish, Sampling, Tokens, join
+from server.engines.detokenizer import after, twin
 from server.engines.text import ModelText
+from server.engines.token_text import TokenText
 
 
 class Reader:
@@ -29,22 +25,19 @@ class Reader:
     """
 
     def __init__(self, text: ModelText, prompt: Tokens, sampling: Sampling, block_stop: Sequence[str] = ()) -> None:
-        tail = text.incomplete(prompt)
-        self._prompt_end = text.decode(prompt[len(prompt) - tail :]) if tail else ""
         self._block_stop = tuple(block_stop)
         self._sampling = sampling
         self._sent = 0  # characters that pieces have had
         self._count = 0
-        self._detokenizer = _detokenizer(text.tokenizer, prompt[: len(prompt) - tail], tail, sampling)
-        self._detokenizer.update(list(prompt[len(prompt) - tail :]), stop_terminated=False)
+        self._detokenizer, self._prompt_end = after(text, prompt, sampling)
+        skip = sampling.skip_special_tokens
+        self._tokens = None if sampling.logprobs is None else TokenText(text, prompt, skip_special=skip)
 
     def twin(self) -> "Reader":
         """Another reader that has read as much."""
         other = copy(self)
-        other._detokenizer = copy(self._detokenizer)
-        for name, value in vars(self._detokenizer).items():
-            if isinstance(value, list | DecodeStream):  # what reading changes in place
-                setattr(other._detokenizer, name, copy(value))
+        other._detokenizer = twin(self._detokenizer)
+        other._tokens = self._tokens and self._tokens.twin()
         return other
 
     @property
@@ -57,6 +50,8 @@ class Reader:
     def read(self, tokens: Tokens) -> "Reader":
         """Take tokens that are known not to end the answer."""
         self._detokenizer.update(list(tokens), stop_terminated=False)
+        if self._tokens is not None:
+            self._tokens.read(tokens)
         self._count += len(tokens)
         self._sent = len(self.text)
         return self
@@ -87,7 +82,9 @@ class Reader:
             text=self.text[begin : self._sent],
             finish=finish,
             stop=None if finish != "stop" else drawn.stop if stop is None else stop,
-            logprobs=None if drawn.logprobs is None else drawn.logprobs[:count],
+            logprobs=None
+            if drawn.logprobs is None or self._tokens is None
+            else self._tokens.described(drawn.logprobs[:count]),
             trimmed=stop is not None,  # a token may run past a stop string that is included
         )
         return piece, closed or (all_read and drawn.finish is not None) or finish is not None
@@ -127,26 +124,3 @@ async def read_pieces(draw: AsyncGenerator[Candidate], reader: Reader) -> AsyncG
             yield piece, len(drawn.tokens)
             if ends:
                 return
-
-
-def _detokenizer(tokenizer: Any, prompt: Tokens, ahead: int, sampling: Sampling) -> Any:
-    """vLLM's detokenizer after `prompt`, `ahead` more tokens of which will be read as if they were the answer's."""
-    params = SamplingParams(
-        stop=list(sampling.stop),
-        min_tokens=sampling.min_tokens + ahead if sampling.min_tokens else 0,
-        max_tokens=None,
-        include_stop_str_in_output=sampling.include_stop,
-        skip_special_tokens=sampling.skip_special_tokens,
-    )
-    request = EngineCoreRequest(
-        request_id="",
-        prompt_token_ids=list(prompt),
-        mm_features=None,
-        sampling_params=params,
-        pooling_params=None,
-        arrival_time=0.0,
-        lora_request=None,
-        cache_salt=None,
-        data_parallel_rank=None,
-    )
-    return IncrementalDetokenizer.from_new_request(tokenizer, request)

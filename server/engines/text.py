@@ -9,11 +9,12 @@ from typing import Any, Literal, Protocol
 
 from decoders.core import Candidate, Prompt, Sampling, Tokens
 from decoders.errors import InvalidRequest
+from server.engines.pieces import Pieces
 
 Message = Mapping[str, str]
 Turn = Literal["new", "continued", "none"]
 """What comes after a chat: a turn of the assistant, the rest of its last one, or whatever the policy says."""
-CONTEXT = 6  # tokens of a prompt that decide how the text after it begins
+CONTEXT = 8  # last tokens of a prompt, among which there is a whole character before an incomplete one
 LONGEST = 4  # bytes of a character, in UTF-8
 PARTIAL = "�"  # what incomplete bytes decode to
 LONG = 4096  # characters; a longer text is encoded outside the event loop
@@ -57,6 +58,10 @@ class ModelText:
     def tokenizer(self) -> Any:
         return self._tokenizer
 
+    @cached_property
+    def pieces(self) -> Pieces:
+        return Pieces(self._tokenizer)
+
     @property
     def has_chat_template(self) -> bool:
         return bool(getattr(self._tokenizer, "chat_template", None))
@@ -90,19 +95,19 @@ class ModelText:
         end = tokens[-CONTEXT:]
         if not self.decode(end).endswith(PARTIAL):
             return 0
-        lengths = range(1, min(LONGEST, len(end) + 1))
-        return next((n for n in lengths if not self.decode(end[: len(end) - n]).endswith(PARTIAL)), 0)
+        # By their bytes: some decoders take a whole run of bytes for incomplete, if the last of them is.
+        data = [self.pieces.raw(token) for token in end]
+        said = [b"".join(data[: len(data) - n]).decode(errors="replace") for n in range(min(LONGEST, len(end) + 1))]
+        return next((n for n, text in enumerate(said) if not text.endswith(PARTIAL)), 0)
 
-    def continuation(self, prompt: Tokens, tokens: Tokens, *, skip_special: bool) -> str:
-        """The text of `tokens` after `prompt`, which decides whether a word begins with its space."""
-        before = prompt[-CONTEXT:]
-
-        def text(ids: Tokens) -> str:
-            return str(
-                self._tokenizer.decode(list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
-            )
-
-        return text(before + tokens)[len(text(before)) :]
+    def offsets(self, prompt: Prompt) -> list[tuple[int, int]] | None:
+        """Where each of a prompt's tokens begins and ends in its text; None where that is not known."""
+        if not self._tokenizer.is_fast:
+            return None
+        found = self._tokenizer(prompt.text, return_offsets_mapping=True, add_special_tokens=True)
+        added = len(found["input_ids"]) - len(prompt.tokens)  # special tokens that the text has itself: see `read`
+        same = added >= 0 and tuple(found["input_ids"][added:]) == prompt.tokens
+        return list(found["offset_mapping"][added:]) if same else None
 
     def render(self, messages: Sequence[Mapping[str, str]], *, reply: bool = True, continued: bool = False) -> str:
         """The chat as text, open for the assistant's turn if `reply`, or within its last message if `continued`."""

@@ -156,15 +156,10 @@ class ToyPolicy:
         if sampling.logprobs is None:
             return None
         logprobs = self.guided(prompt, prefix, Law(guides=sampling.guides))
-        best = sorted(range(self.vocabulary), key=lambda v: -logprobs[v])[: sampling.logprobs]
-        return (
-            TokenLogprob(
-                token,
-                WORDS[token],
-                logprobs[token],
-                tuple(Alternative(v, WORDS[v], logprobs[v]) for v in best if logprobs[v] > -math.inf),
-            ),
-        )
+        ranked = sorted((v for v in range(self.vocabulary) if logprobs[v] > -math.inf), key=lambda v: -logprobs[v])
+        best = [v for i, v in enumerate(ranked) if i < sampling.logprobs or v == token]
+        top = tuple(Alternative(v, WORDS[v], logprobs[v], WORDS[v].encode()) for v in best)
+        return (TokenLogprob(token, WORDS[token], logprobs[token], WORDS[token].encode(), top),)
 
     def completions(
         self, prompt: Tokens = (), max_tokens: int | None = None, guides: Mapping[str, float] | None = None
