@@ -138,14 +138,15 @@ def test_weights_of_zero_are_the_plain_policy(tiny: Tiny) -> None:
 
 
 def test_a_seed_decides_and_every_strategy_is_guided_alike(tiny: Tiny) -> None:
-    def texts(seed: int, n: int, decoding: dict[str, Any]) -> list[str]:
-        answer = tiny.post(prompt=TEXT, max_tokens=16, seed=seed, n=n, decoding=decoding)
+    def texts(seed: int, n: int, decoding: dict[str, Any], **more: Any) -> list[str]:
+        answer = tiny.post(prompt=TEXT, max_tokens=16, seed=seed, n=n, decoding=decoding, **more)
         return [c["text"] for c in answer["choices"]]
 
     tilted, best = guided(ONE), guided(ONE, "best_of_n", n=3, reward="default")
     assert texts(5, 3, tilted) == texts(5, 3, tilted) == texts(5, 3, guided(ONE, "sample"))
     assert texts(5, 3, tilted) != texts(6, 3, tilted)
-    assert sorted(texts(5, 3, best)) == sorted(texts(5, 3, tilted))
+    assert texts(5, 3, best) == texts(5, 3, best) != texts(6, 3, best)
+    assert texts(5, 3, best, top_k=1) == texts(5, 1, tilted, temperature=0) * 3
 
 
 @pytest.mark.parametrize("weight", [-100.0, -1.0, 1.0, 100.0])
