@@ -22,7 +22,7 @@ from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
 from decoders.events import Vote as VoteResult
-from decoders.guidance import Distance, distances, with_logprobs
+from decoders.guidance import Distance, distances, divergence, with_logprobs
 from decoders.judge import Judge
 from decoders.models import Models
 from decoders.pool import Pool, both, mean_rewards
@@ -112,9 +112,9 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
             yield Step(scored[i].candidate, index)
         selected = time.perf_counter()
         answers = [scored[i].candidate for i in chosen]
-        far, measuring = await distances(models, prompt, answers, sampling, asked=self.return_kl)
-        # Where a candidate is out, the law also depends on how often that happens, which nobody knows.
-        known = all(math.isfinite(s.total) for s in scored)
+        measured = self.return_kl and self._draws_are_the_policys
+        far, measuring = await distances(models, prompt, answers, sampling, asked=measured)
+        known = self.keeps_all(models) and all(math.isfinite(s.total) for s in scored)
         means = mean_rewards(pool)
         results = tuple(
             replace(
@@ -218,10 +218,8 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
         return True
 
     def _kl(self, choice: KL, drawn: Result, distance: Distance | None, sampling: Sampling) -> KL | None:  # noqa: ARG002
-        """KL of this result's law to the frozen policy's: that of the choice, and under guides the distance besides."""
-        if not sampling.guides:
-            return choice
-        return None if distance is None else distance.beyond(choice)
+        """KL of this result's law: that of the choice, and the draws' own distance from the frozen policy besides."""
+        return divergence(choice, distance, sampling)
 
     def _choice_kl(self, selection: float, scored: Scored, rank: int, limit: int, sampling: Sampling) -> KL:
         """KL of this result's law to that of the draws. See `decoders.weights` for each estimator's claim.

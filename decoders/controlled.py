@@ -16,7 +16,7 @@ from decoders.blocks import Blocks, Tail, block_bound, check_blocks
 from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
-from decoders.guidance import Distance, distances, with_logprobs
+from decoders.guidance import Distance, distances, divergence, with_logprobs
 from decoders.models import Models
 from decoders.search import Search
 from decoders.select import Argmax, Softmax
@@ -32,6 +32,8 @@ class _Growth:
     tail: Tail
     beams: list[Scored] = field(default_factory=lambda: [Scored(EMPTY, {}, math.nan)])
     kl: float = 0.0
+    lost: bool = False
+    """Whether a block was out, so that the choices so far are conditioned on others being there."""
     rounds: int = 0
 
     @property
@@ -50,7 +52,8 @@ class Controlled(Search, frozen=True, extra="forbid"):
     quantile among whole samples' rewards instead.
 
     KL to the policy for one beam and argmax is at most (log K - (K-1)/K) per block. With B beams, the B best of their
-    B K extensions go on, a finished beam competing as it is: no bound is known, and none is reported.
+    B K extensions go on, a finished beam competing as it is: no bound is known, and none is reported. Nor is one where
+    a block can be out.
     """
 
     strategy: Literal["controlled"] = "controlled"
@@ -117,7 +120,7 @@ class Controlled(Search, frozen=True, extra="forbid"):
                     scored.candidate,
                     rewards=scored.rewards,
                     calibrated=scored.calibrated,
-                    kl=self._kl(answer, d, sampling),
+                    kl=self._kl(answer, d, sampling, models),
                     policy_logprob=None if d is None else d.policy_logprob,
                     rounds=answer.rounds,
                 )
@@ -132,6 +135,7 @@ class Controlled(Search, frozen=True, extra="forbid"):
         """Choose what goes on."""
         answer.rounds += 1
         left = [scored for scored in pool if math.isfinite(scored.total)]
+        answer.lost = answer.lost or len(left) < len(pool)
         if not left:
             raise NoUsableReward(f"None of {len(pool)} blocks has a finite reward.")
         if self.beams == 1:
@@ -154,10 +158,8 @@ class Controlled(Search, frozen=True, extra="forbid"):
     def _final(self, answer: _Growth, rng: Rng) -> Scored:
         return self._choose(answer.beams, 1, rng)[0] if len(answer.beams) > 1 else answer.beams[0]
 
-    def _kl(self, answer: _Growth, distance: Distance | None, sampling: Sampling) -> KL | None:
-        if self.beams > 1:
+    def _kl(self, answer: _Growth, distance: Distance | None, sampling: Sampling, models: Models) -> KL | None:
+        if self.beams > 1 or answer.lost or not self.keeps_all(models):
             return None
         kl = KL(answer.kl, "block_bound" if isinstance(self.select, Argmax) else "selection_bound")
-        if not sampling.guides:
-            return kl
-        return None if distance is None else distance.beyond(kl)
+        return divergence(kl, distance, sampling)

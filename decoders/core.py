@@ -145,9 +145,13 @@ class Sampling:
     @property
     def is_policy_law(self) -> bool:
         """Whether tokens are drawn from the (guided) model's next-token law, whose log-probabilities it reports."""
+        return self.temperature == 1.0 and self.is_untruncated
+
+    @property
+    def is_untruncated(self) -> bool:
+        """Whether nothing but guides and temperature shapes the next-token law: then its probabilities are known."""
         return (
-            self.temperature == 1.0
-            and self.top_p == 1.0
+            self.top_p == 1.0
             and self.top_k <= 0
             and self.min_p == 0.0
             and self.presence_penalty == self.frequency_penalty == 0.0

@@ -2,21 +2,26 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from decoders.core import Candidate, Rewards
 
 
 @dataclass(frozen=True, slots=True)
 class KL:
-    """Divergence of the result's law from the policy's, in nats, and how the figure was come by.
+    """Divergence of the result's law from a reference law, in nats, and how the figure was come by.
 
-    `pointwise` says that it is log p(y) - log pi(y) of this very answer, and not a bound or a mean: only such a figure
-    adds to the divergence of a choice among answers of law p.
+    The reference is `policy`, the frozen policy's own law pi: temperature 1, nothing truncated, penalised, biased or
+    constrained, no guides. Or it is `sampling`: pi as the request samples it, by temperature, top-p and the like.
+
+    `pointwise` says that it is log p(y) - log reference(y) of this very answer, and not a bound or a mean: only such a
+    figure adds to the divergence of a choice among answers of law p.
     """
 
     nats: float
     estimator: str
     pointwise: bool = False
+    reference: Literal["policy", "sampling"] = "policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Result:
     calibrated: Rewards | None = None
     kl: KL | None = None
     policy_logprob: float | None = None
-    """log pi(y | x) under the frozen policy alone, at the request's temperature, in nats."""
+    """log pi(y | x) under the frozen policy alone, at temperature 1, in nats."""
     draws: int | None = None
     rounds: int | None = None
     accepted: bool | None = None

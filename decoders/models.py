@@ -22,6 +22,11 @@ class Reward(Protocol):
         """
 
 
+def scores_all(reward: Reward) -> bool:
+    """Whether it says, by an attribute `scores_all`, that it has a finite number for every completion."""
+    return bool(getattr(reward, "scores_all", False))
+
+
 class Calibration(Protocol):
     """A store of rewards of policy samples, by prompt, way of sampling and reward."""
 

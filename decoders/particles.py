@@ -19,7 +19,7 @@ from decoders.blocks import Blocks, block_bound, check_blocks
 from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
-from decoders.guidance import distances, with_logprobs
+from decoders.guidance import distances, divergence, with_logprobs
 from decoders.models import Models
 from decoders.search import Search
 from decoders.select import Beta
@@ -117,7 +117,7 @@ class Particles(Search, frozen=True, extra="forbid"):
                     final.candidate,
                     rewards=final.rewards,
                     calibrated=final.calibrated,
-                    kl=tilt if not sampling.guides else None if d is None else d.beyond(tilt),
+                    kl=divergence(tilt, d, sampling),
                     policy_logprob=None if d is None else d.policy_logprob,
                     rounds=population.rounds,
                     log_z=log_z,

@@ -53,8 +53,8 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
     rewards with no rollout between them tie. With `proposal`, pi is that strategy's law everywhere above but in a
     quantile; its answers are independent, or for `rejection` independent given the rollouts they share.
 
-    A candidate whose reward is not finite is out. With n results, each further one is chosen by the same rule
-    from the candidates that are left.
+    A candidate whose reward is not finite is out, and where that can be no KL is reported: the answer is conditioned on
+    others being there. With n results, each further one is chosen by the same rule from the candidates that are left.
     """
 
     proposal: Proposal | None = Field(None, description="The strategy whose answers it chooses among.")
@@ -116,7 +116,8 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
             return super()._kl(choice, drawn, distance, sampling)
         if drawn.kl is None or not drawn.kl.pointwise:
             return None
-        return KL(choice.nats + drawn.kl.nats, f"{choice.estimator}+{drawn.kl.estimator}")
+        nats, estimator = choice.nats + drawn.kl.nats, f"{choice.estimator}+{drawn.kl.estimator}"
+        return KL(nats, estimator, reference=drawn.kl.reference)
 
 
 def _runs(strategy: Decoder, n: int) -> tuple[int, int]:

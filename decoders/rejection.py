@@ -17,7 +17,7 @@ from decoders.budget import times
 from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
-from decoders.guidance import distances, with_logprobs
+from decoders.guidance import distances, divergence, with_logprobs
 from decoders.models import Models
 from decoders.pool import Pool, mean_rewards
 from decoders.search import Search
@@ -105,7 +105,7 @@ class Rejection(Search, frozen=True, extra="forbid"):
         results = []
         for index, (i, d) in enumerate(zip(chosen, far, strict=True)):
             tilt = KL(scored[i].total / self.beta - log_z, "tilt_log_ratio", pointwise=True)
-            known = tilt if not sampling.guides else None if d is None else d.beyond(tilt)
+            known = divergence(tilt, d, sampling)
             results.append(
                 Result(
                     scored[i].candidate,

@@ -11,7 +11,7 @@ from decoders.budget import times
 from decoders.core import Candidate, Prompt, Rng, Sampling, join
 from decoders.errors import InvalidRequest
 from decoders.events import KL, Cost, Done, Result, Run, Step
-from decoders.guidance import Distance, distances, with_logprobs
+from decoders.guidance import distances, divergence, with_logprobs
 from decoders.models import Models
 from decoders.pool import together
 
@@ -59,7 +59,7 @@ class Draw(Decoder, frozen=True, extra="forbid"):
                 Result(
                     c,
                     rewards={name: values[i] for name, values in zip(weights, scores, strict=True)},
-                    kl=_kl(sampling, d),
+                    kl=divergence(KL(0.0, "exact", pointwise=True), d, sampling),
                     policy_logprob=None if d is None else d.policy_logprob,
                 )
                 for i, (c, d) in enumerate(zip(candidates, far, strict=True))
@@ -77,14 +77,9 @@ class Draw(Decoder, frozen=True, extra="forbid"):
 class Sample(Draw, frozen=True, extra="forbid"):
     """One draw from the policy per result.
 
-    Law: pi after the request's own temperature, top-p and top-k, with `guides` the guided policy after the same; KL 0
-    to that law without guides. Streams token by token. A `reward` is scored and reported, and changes nothing else.
+    Law: pi after the request's own temperature, top-p and top-k, with `guides` the guided policy after the same. KL is
+    0 where it is pi itself; else the answer's log-ratio to pi where that is known, or 0 from the law that is sampled.
+    Streams token by token. A `reward` is scored and reported, and changes nothing else.
     """
 
     strategy: Literal["sample"] = "sample"
-
-
-def _kl(sampling: Sampling, distance: Distance | None) -> KL | None:
-    if not sampling.guides:
-        return KL(0.0, "exact", pointwise=True)
-    return None if distance is None else KL(distance.log_ratio, "log_ratio", pointwise=True)

@@ -1,5 +1,6 @@
 """What all strategies share that choose by reward: which number they go by."""
 
+import math
 from typing import Annotated
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import Cost
 from decoders.judge import Judge
-from decoders.models import Models
+from decoders.models import Models, scores_all
 from decoders.rollouts import missing, rollouts, size
 from decoders.transforms import Identity, Transform
 
@@ -41,6 +42,15 @@ class Search(Decoder, frozen=True, extra="forbid"):
     def weights(self, models: Models) -> dict[str, float]:
         """The rewards it goes by. Raises `InvalidRequest` for one that is not loaded."""
         return models.weights(self.reward)
+
+    def keeps_all(self, models: Models) -> bool:
+        """Whether every candidate has a finite number to go by.
+
+        Where one can be out, an answer is conditioned on another being there, how often that is so nobody knows, and
+        no bound on its divergence may be claimed: not even in a run in which all were there.
+        """
+        reshaped = not self.calibrated or math.isfinite(self.transform(0.0))
+        return reshaped and all(scores_all(models.rewards[name]) for name in self.weights(models))
 
     async def judge(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Judge:
         """The number to go by, with its rollouts where it needs any. Raises `InvalidRequest`, and as `Pool.draw`."""

@@ -18,7 +18,7 @@ from decoders.blocks import Blocks, check_blocks
 from decoders.core import EMPTY, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
-from decoders.guidance import distances, with_logprobs
+from decoders.guidance import distances, divergence, with_logprobs
 from decoders.models import Models
 from decoders.search import Search
 from decoders.select import Argmax
@@ -44,6 +44,11 @@ class _Race:
         self.finished += [s for s in grown if s.candidate.finish is not None]
 
     @property
+    def lost(self) -> bool:
+        """Whether a candidate was out: the answer is conditioned on another being there."""
+        return any(not math.isfinite(s.total) for s in (*self.finished, *self.aborted))
+
+    @property
     def saved(self) -> float:
         """Tokens the aborted would have gone on for, had they been as long as the finished are in the mean."""
         if not self.finished:
@@ -61,7 +66,7 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
     results are independent runs.
 
     KL to the policy is at most log N - (N-1)/N for best-of-N and at most log N for any choice among N draws, as this is
-    one; the latter is what is reported.
+    one; the latter is what is reported, unless a candidate can be out.
     """
 
     strategy: Literal["speculative_rejection"] = "speculative_rejection"
@@ -117,7 +122,7 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
             yield Step(scored.candidate, index)
         selecting += time.perf_counter() - started
         far, measuring = await distances(models, prompt, [s.candidate for s in best], sampling, asked=self.return_kl)
-        choice = KL(math.log(self.n), "selection_bound")
+        choice, keeps = KL(math.log(self.n), "selection_bound"), self.keeps_all(models)
         candidates = [s for race in races for s in (*race.finished, *race.aborted)]
         yield Done(
             tuple(
@@ -125,7 +130,7 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
                     scored.candidate,
                     rewards=scored.rewards,
                     calibrated=scored.calibrated,
-                    kl=choice if not sampling.guides else None if d is None else d.beyond(choice),
+                    kl=divergence(choice, d, sampling) if keeps and not race.lost else None,
                     policy_logprob=None if d is None else d.policy_logprob,
                     draws=self.n,
                     tokens_saved=race.saved,

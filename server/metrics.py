@@ -43,7 +43,7 @@ class Metrics:
         self._gain = histogram(
             "reward_gain", "Reward of a returned answer minus its candidates' mean", ("strategy", "reward"), REWARD
         )
-        self._kl = histogram("kl_nats", "Divergence of returned answers from the policy", ("strategy",), NATS)
+        self._kl = histogram("kl_nats", "Divergence of returned answers from the frozen policy", ("strategy",), NATS)
         self._in_flight = Gauge(
             "decant_requests_in_flight", "Requests being answered", ("strategy",), registry=registry
         )
@@ -118,7 +118,7 @@ class Metrics:
                 self._reward.labels(strategy, name).observe(reward)
                 if result.pool_mean is not None:
                     self._gain.labels(strategy, name).observe(reward - result.pool_mean[name])
-            if result.kl is not None:
+            if result.kl is not None and result.kl.reference == "policy":
                 self._kl.labels(strategy).observe(result.kl.nats)
 
     def page(self) -> bytes:

@@ -77,7 +77,7 @@ def _result(result: Result, strategy: Reported) -> Json:
         report["vote"] = {"answer": result.vote.answer, "share": result.vote.share}
     if strategy.return_kl:
         kl = result.kl
-        report["kl"] = None if kl is None else {"nats": kl.nats, "estimator": kl.estimator}
+        report["kl"] = None if kl is None else {"nats": kl.nats, "estimator": kl.estimator, "reference": kl.reference}
         if result.policy_logprob is not None:
             report["policy_logprob"] = result.policy_logprob
     return report

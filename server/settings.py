@@ -90,6 +90,9 @@ class FunctionReward(RewardSettings):
 
     kind: Literal["function"] = "function"
     function: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:callable")
+    scores_all: bool = Field(
+        False, description="It has a finite number for every completion, so that bounds on KL may be reported."
+    )
     max_batch: PositiveInt = 64
 
 

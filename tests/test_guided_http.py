@@ -78,22 +78,77 @@ def test_logprobs_are_the_guided_laws(tiny: Tiny, reference: Reference) -> None:
 def test_divergence_is_that_of_the_returned_tokens(
     tiny: Tiny, reference: Reference, strategy: str, temperature: float
 ) -> None:
-    """With top_k 1 the tokens are known; what truncates is left out of both laws."""
+    """The guided law at the request's temperature, the policy's at 1; answers whose text has one reading."""
     prompt = tiny.ids(TEXT)
     best = {"n": 4, "reward": "default"} if strategy == "best_of_n" else {}
-    tokens, _ = reference.greedy(prompt, ONE, 10)
     decoding = guided(ONE, strategy, return_kl=True, **best)
-    answer = tiny.post(
-        prompt=prompt, temperature=temperature, top_k=1, max_tokens=10, ignore_eos=True, decoding=decoding
-    )
+    body: dict[str, Any] = {
+        "prompt": prompt,
+        "temperature": temperature,
+        "max_tokens": 3,
+        "ignore_eos": True,
+        "decoding": decoding,
+    }
+    read = 0
+    for seed in range(40):
+        answer = tiny.post(**body, seed=seed)
+        text = answer["choices"][0]["text"]
+        tokens = tiny.ids(text)
+        if len(tokens) != 3 or "�" in text:
+            continue
+        read += 1
+        [result] = answer["decoding"]["results"]
+        scaled = {name: weight / temperature for name, weight in ONE.items()}
+        own = math.fsum(reference.logprobs(prompt, tokens, {}))
+        tilted = math.fsum(reference.logprobs(prompt, tokens, scaled, policy=1 / temperature))
+        assert result["policy_logprob"] == pytest.approx(own, abs=1e-3)
+        bound, name = (best_of_n_kl(4), "order_statistic_bound+log_ratio") if best else (0.0, "log_ratio")
+        nats = pytest.approx(bound + tilted - own, abs=1e-3)
+        assert result["kl"] == {"nats": nats, "estimator": name, "reference": "policy"}
+        assert answer["choices"][0]["logprobs"] is None
+    assert read > 3
+
+
+@pytest.mark.parametrize("guides", [ONE, {}], ids=["guided", "plain"])
+def test_a_greedy_answers_divergence_is_its_surprise(
+    tiny: Tiny, reference: Reference, guides: dict[str, float]
+) -> None:
+    prompt = tiny.ids(TEXT)
+    tokens, _ = reference.greedy(prompt, guides, 10)
+    decoding = {"strategy": "sample", "guides": guides, "return_kl": True}
+    answer = tiny.post(prompt=prompt, temperature=0, max_tokens=10, ignore_eos=True, decoding=decoding)
+    surprise = -math.fsum(reference.logprobs(prompt, tokens, {}))
     [result] = answer["decoding"]["results"]
-    scaled = {name: weight / temperature for name, weight in ONE.items()}
-    own = math.fsum(reference.logprobs(prompt, tokens, {}, policy=1 / temperature))
-    tilted = math.fsum(reference.logprobs(prompt, tokens, scaled, policy=1 / temperature))
-    assert result["policy_logprob"] == pytest.approx(own, abs=1e-3)
-    bound, name = (best_of_n_kl(4), "order_statistic_bound+log_ratio") if best else (0.0, "log_ratio")
-    assert result["kl"] == {"nats": pytest.approx(bound + tilted - own, abs=1e-3), "estimator": name}
-    assert answer["choices"][0]["logprobs"] is None
+    assert result["kl"] == {
+        "nats": pytest.approx(surprise, abs=1e-3),
+        "estimator": "log_ratio",
+        "reference": "policy",
+    }
+
+
+def test_a_tempered_answer_is_measured_from_the_policy_and_a_truncated_one_names_what_it_is_measured_from(
+    tiny: Tiny, reference: Reference
+) -> None:
+    prompt, read = tiny.ids(TEXT), 0
+    body: dict[str, Any] = {"prompt": prompt, "max_tokens": 3, "ignore_eos": True}
+    for seed in range(40):
+        answer = tiny.post(**body, seed=seed, temperature=0.5, decoding={"strategy": "sample", "return_kl": True})
+        text = answer["choices"][0]["text"]
+        tokens = tiny.ids(text)
+        if len(tokens) != 3 or "�" in text:
+            continue
+        read += 1
+        own = math.fsum(reference.logprobs(prompt, tokens, {}))
+        tempered = math.fsum(reference.logprobs(prompt, tokens, {}, policy=2.0))
+        nats = pytest.approx(tempered - own, abs=1e-3)
+        kl = answer["decoding"]["results"][0]["kl"]
+        assert kl == {"nats": nats, "estimator": "log_ratio", "reference": "policy"}
+    assert read > 3
+    for guides in ({}, ONE):
+        decoding = {"strategy": "sample", "return_kl": True, "guides": guides}
+        [result] = tiny.post(**body, top_p=0.5, decoding=decoding)["decoding"]["results"]
+        sampling = {"nats": 0.0, "estimator": "exact", "reference": "sampling"}
+        assert result["kl"] == (None if guides else sampling)
 
 
 def test_the_atomic_estimate_adds_to_the_ratio(tiny: Tiny) -> None:
@@ -102,7 +157,11 @@ def test_the_atomic_estimate_adds_to_the_ratio(tiny: Tiny) -> None:
     [result] = answer["decoding"]["results"]
     own = math.fsum(answer["choices"][0]["logprobs"]["token_logprobs"])
     nats = atomic_kl(4, own) + own - result["policy_logprob"]
-    assert result["kl"] == {"nats": pytest.approx(nats, abs=1e-6), "estimator": "atomic+log_ratio"}
+    assert result["kl"] == {
+        "nats": pytest.approx(nats, abs=1e-6),
+        "estimator": "atomic+log_ratio",
+        "reference": "policy",
+    }
 
 
 def test_a_guide_is_a_reward_of_whole_completions(tiny: Tiny, reference: Reference) -> None:

@@ -100,7 +100,7 @@ def test_the_log_ratio_is_an_unbiased_estimate_of_kl(strategy: type[Sample | Rew
     guides = {"kind": 1.0, "odd": -0.5}
     decoder = strategy(guides=guides, return_kl=True)
     ends = asyncio.run(every_path(on(decoder, MODELS, Sampling(temperature=temperature))))
-    pi, guided = by_definition({}, temperature), by_definition(guides, temperature)
+    pi, guided = by_definition({}), by_definition(guides, temperature)
     mean = 0.0
     for p, end in ends:
         [result] = done(end).results
@@ -113,17 +113,17 @@ def test_the_log_ratio_is_an_unbiased_estimate_of_kl(strategy: type[Sample | Rew
     assert mean == pytest.approx(laws.kl(guided, pi), abs=EXACT)
 
 
-def test_what_a_grammar_did_to_log_probabilities_is_left_out_of_the_divergence() -> None:
-    """The engine reports them with forbidden tokens masked; both laws of the ratio are unmasked."""
+def test_what_a_grammar_did_to_the_law_leaves_no_divergence() -> None:
+    """The engine reports log-probabilities with forbidden tokens masked, and nobody knows the masked law."""
     guides = {"kind": 1.0}
     pi, guided = by_definition({}), by_definition(guides)
     y = max(guided, key=lambda tokens: guided[tokens])
     masked = tuple(TokenLogprob(token, "", 0.0) for token in y)  # as if nothing else had been allowed
     answer = Candidate(y, "", "stop", logprobs=masked)
-    for grammar, want in ((Grammar("regex", "a"), math.log(guided[y] / pi[y])), (None, -math.log(pi[y]))):
+    for grammar, want in ((Grammar("regex", "a"), None), (None, -math.log(pi[y]))):
         far = asyncio.run(distance(MODELS, PROMPT, answer, Sampling(guides=guides, grammar=grammar)))
-        assert far is not None
-        assert far.log_ratio == pytest.approx(want, abs=EXACT)
+        assert far.log_ratio == (want if want is None else pytest.approx(want, abs=EXACT))
+        assert far.policy_logprob == pytest.approx(math.log(pi[y]), abs=EXACT)
 
 
 def test_under_best_of_n_divergences_add_up() -> None:
@@ -145,10 +145,12 @@ def test_divergence_is_unknown_unless_it_is_asked_for(decoder: RewardGuided | Be
     assert (result.kl, result.policy_logprob) == (None, None)
 
 
-def test_at_temperature_zero_there_is_no_divergence() -> None:
+def test_at_temperature_zero_the_answer_is_certain_and_its_divergence_its_surprise() -> None:
     decoder = RewardGuided(guides={"kind": 1.0}, return_kl=True)
     [(_, end)] = asyncio.run(every_path(on(decoder, MODELS, Sampling(temperature=0.0))))
-    assert done(end).results[0].kl is None
+    [result] = done(end).results
+    assert result.kl is not None
+    assert result.kl.nats == pytest.approx(-math.log(by_definition({})[result.candidate.tokens]), abs=EXACT)
 
 
 def test_the_passes_that_measure_divergence_are_counted() -> None:

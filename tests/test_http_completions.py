@@ -270,11 +270,15 @@ def test_kl_comes_on_request_with_its_estimator(api: Api) -> None:
         result: Json = api.complete(seed=1, decoding=decoding)["decoding"]["results"][0]
         return result
 
-    assert kl(strategy="sample", return_kl=True)["kl"] == {"nats": 0.0, "estimator": "exact"}
+    assert kl(strategy="sample", return_kl=True)["kl"] == {
+        "nats": 0.0,
+        "estimator": "exact",
+        "reference": "policy",
+    }
     assert "kl" not in kl(strategy="best_of_n", n=4)
     best = kl(strategy="best_of_n", n=4, return_kl=True, batch=2)["kl"]
     assert 0 < best["nats"] <= math.log(4)
-    assert best["estimator"] == "atomic"
+    assert (best["estimator"], best["reference"]) == ("atomic", "policy")
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,18 @@ def test_a_plain_sample_has_no_gain_and_no_distance(api: Api) -> None:
     assert total(api, "kl_nats", strategy="sample") == 0
 
 
+def test_only_divergence_from_the_frozen_policy_is_counted(api: Api) -> None:
+    asked = {"strategy": "sample", "return_kl": True}
+    [truncated] = api.complete(top_k=2, decoding=asked)["decoding"]["results"]
+    assert truncated["kl"] == {"nats": 0.0, "estimator": "exact", "reference": "sampling"}
+    api.complete(temperature=0.5, decoding=BEST)
+    assert count(api, "kl_nats", strategy="sample") == count(api, "kl_nats", strategy="best_of_n") == 0
+    [tempered] = api.complete(temperature=0.5, decoding=asked)["decoding"]["results"]
+    assert tempered["kl"]["reference"] == "policy"
+    assert count(api, "kl_nats", strategy="sample") == 1
+    assert total(api, "kl_nats", strategy="sample") == pytest.approx(tempered["kl"]["nats"])
+
+
 def test_a_reward_that_is_not_finite_is_not_counted() -> None:
     with serving(world(rewards={"default": ToyBrevity(), "inf": giving(math.inf)})) as api:
         rewards = {"default": 1.0, "inf": 1.0}

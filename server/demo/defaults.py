@@ -22,8 +22,8 @@ def settings(world: DemoWorld | None = None) -> dict[str, Any]:
         "rewards": {
             # Trained on the policy's own tokens, in turns that are open or end with the end-of-turn token alone.
             "default": {"kind": "classifier", "model": str(world.reward), "engine": engine, "template": "policy"},
-            "tone": {"kind": "function", "function": "server.demo.tone:vader"},
-            "brevity": {"kind": "function", "function": "server.demo.brevity:short_sentences"},
+            "tone": {"kind": "function", "function": "server.demo.tone:vader", "scores_all": True},
+            "brevity": {"kind": "function", "function": "server.demo.brevity:short_sentences", "scores_all": True},
         },
     }
 

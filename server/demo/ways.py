@@ -89,8 +89,7 @@ def ask(client: httpx.Client, prompt: DemoPrompt, way: Way) -> Row:
         raise SystemExit(f"The server answered {answer.status_code}: {answer.text}")
     content = answer.json()
     choice, results = content["choices"][0], content["decoding"]["results"]
-    # At another temperature than 1, a plain sample is at no distance from a law that is not the policy's own.
-    known = way.temperature == 1.0 and all(result["kl"] for result in results)
+    known = all(result["kl"] and result["kl"]["reference"] == "policy" for result in results)
     return Row(
         rewards={name: fmean(result["rewards"][name] for result in results) for name in REWARD},
         kl=fmean(result["kl"]["nats"] for result in results) if known else None,

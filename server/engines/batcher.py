@@ -26,7 +26,8 @@ class Batcher:
     A batch that takes more than `timeout` seconds is given up, and the next one begins.
     """
 
-    def __init__(self, score: Score, max_batch: int, timeout: float) -> None:
+    def __init__(self, score: Score, max_batch: int, timeout: float, *, scores_all: bool = False) -> None:
+        self.scores_all = scores_all
         self._score = score
         self._max_batch = max_batch
         self._timeout = timeout

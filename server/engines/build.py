@@ -202,11 +202,12 @@ def _reward(
 ) -> tuple[Reward, str]:
     """A reward as the settings describe it, and how it reads."""
     if isinstance(spec, FunctionReward):
-        return Batcher(scorer(load(spec.function)), spec.max_batch, spec.timeout_s), READS["policy"]
+        function = scorer(load(spec.function))
+        return Batcher(function, spec.max_batch, spec.timeout_s, scores_all=spec.scores_all), READS["policy"]
     if isinstance(spec, HttpReward):
         remote = RemoteReward(spec, policy=text)
         closers.append(remote.aclose)
-        return Batcher(remote.score, spec.max_batch, spec.timeout_s), READS[spec.template]
+        return Batcher(remote.score, spec.max_batch, spec.timeout_s, scores_all=True), READS[spec.template]
     from server.engines import reward
     from server.engines import vllm as seam
 

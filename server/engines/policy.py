@@ -197,6 +197,9 @@ class VllmPolicy:
         length, limit = len(prompt.tokens) + len(completion.tokens), self._text.max_model_len
         if not prompt.tokens or length > limit:
             raise UnreadableText(f"it reads completions of a prompt, both of at most {limit} tokens; here are {length}")
+        assert self._plan.columns or weights == self._plan.weights({}), (
+            "an engine without guides scores the policy alone"
+        )
         *before, last = prompt.tokens + completion.tokens
         start = len(prompt.tokens)
         params = SamplingParams(

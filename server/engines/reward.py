@@ -44,6 +44,7 @@ class VllmReward:
             None if isinstance(settings, ClassifierReward) or settings.step_tag is None else Steps(settings, text)
         )
         self.reading = Reading(settings.model, settings.template, text, policy)
+        self.scores_all = self._steps is None  # an answer without a step has no reward
         self._params = PoolingParams(task="classify", use_activation=settings.activation)
         if isinstance(settings, ProcessReward):
             self._params = _token_params(engine, settings, None if self._steps is None else self._steps.tag)
@@ -95,6 +96,8 @@ class VllmReward:
 
 class GuideReward:
     """A guide of the policy as a reward of whole completions, computed by the policy's engine."""
+
+    scores_all = True
 
     def __init__(self, policy: VllmPolicy, guide: str) -> None:
         self._policy = policy

@@ -8,6 +8,7 @@ by `decant serve --toy`, so that the API can be tried without an engine.
 import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar
 
 from decoders.core import EMPTY, Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens, join
 from decoders.errors import InvalidRequest
@@ -184,6 +185,7 @@ class ToyReward:
     """A linear reward: the sum of each word's worth. Equal sums tie, as real rewards may."""
 
     worth: Sequence[float] = (0.0, 1.0, -1.0, 0.25, 0.25)
+    scores_all: ClassVar[bool] = True
 
     def of(self, tokens: Tokens) -> float:
         return math.fsum(self.worth[t] for t in tokens)
@@ -197,6 +199,7 @@ class ToyBrevity:
     """Minus the number of words: a second objective, at odds with the first."""
 
     per_word: float = field(default=1.0)
+    scores_all: ClassVar[bool] = True
 
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002
         return [-self.per_word * sum(t != EOS for t in c.tokens) for c in completions]
