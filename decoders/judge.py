@@ -8,6 +8,7 @@ from decoders.core import Candidate, Rewards
 from decoders.events import Cost, Scored
 from decoders.rollouts import Rollouts
 from decoders.transforms import Identity, Phi
+from decoders.weights import total
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,8 @@ class Judge:
     """sum_j weights[j] r_j, or with a reference sum_j weights[j] Phi(C_j), C_j the quantile of r_j among its rollouts.
 
     A reward that does not apply (None) is left out of the sum, which is not scaled up for it. The sum is not finite
-    where a reward that does apply is not, or Phi of its quantile, or where none applies: such an answer is out.
+    where a reward that does apply is not, or Phi of its quantile, or where none applies, or where it is beyond the
+    largest double: such an answer is out.
     """
 
     weights: Mapping[str, float]
@@ -51,4 +53,4 @@ class Judge:
         terms = [weight * value for name, weight in self.weights.items() if (value := values[name]) is not None]
         if self.weights and not terms:
             return math.nan
-        return math.fsum(terms) if all(map(math.isfinite, terms)) else math.nan
+        return total(terms) if all(map(math.isfinite, terms)) else math.nan

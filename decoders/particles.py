@@ -8,6 +8,7 @@ return y^p with p ~ w
 
 import itertools
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,18 +24,26 @@ from decoders.guidance import distances, divergence, with_logprobs
 from decoders.models import Models
 from decoders.search import Search
 from decoders.select import Beta
-from decoders.weights import INF, logsumexp, normalise
+from decoders.weights import INF, logsumexp, normalise, scaled
 
 
 @dataclass
 class _Population:
-    """One result on its way: particles with the logarithms of psi and of their weights, and log Z so far."""
+    """One result on its way: particles, and what weighs them.
+
+    In between two resamplings the weights telescope to exp((V now - V then) / beta), so it is the V that are kept, in
+    the reward's units: -inf for weight zero. Only their differences are divided by beta, which no beta makes overflow.
+    """
 
     particles: list[Candidate]
     rewards: list[Scored | None] = field(default_factory=list)
-    log_psi: list[float] = field(default_factory=list)
-    log_weights: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    """V of each as it stands; 0 of an empty answer."""
+    bases: list[float] = field(default_factory=list)
+    """V of each at the last resampling."""
+    level: float = 0.0
     log_z: float = 0.0
+    """At the last resampling, the estimate of log Z is level / beta + log_z."""
     rounds: int = 0
 
     @property
@@ -110,17 +119,19 @@ class Particles(Search, frozen=True, extra="forbid"):
         for population, p, d in zip(populations, chosen, far, strict=True):
             final = population.rewards[p]
             assert final is not None
-            log_z = population.log_z + logsumexp(population.log_weights) - math.log(self.particles)
-            tilt = KL(population.log_psi[p] - log_z, "tilt_log_ratio", pointwise=True)
+            self._note(population)
+            log_z = population.level / self.beta + population.log_z
+            nats = (population.values[p] - population.level) / self.beta - population.log_z
+            tilt = KL(nats, "tilt_log_ratio", pointwise=True)
             results.append(
                 Result(
                     final.candidate,
                     rewards=final.rewards,
                     calibrated=final.calibrated,
-                    kl=divergence(tilt, d, sampling),
+                    kl=divergence(tilt, d, sampling) if math.isfinite(nats) else None,
                     policy_logprob=None if d is None else d.policy_logprob,
                     rounds=population.rounds,
-                    log_z=log_z,
+                    log_z=log_z if math.isfinite(log_z) else None,
                 )
             )
         everyone = [scored for population in populations for scored in population.rewards if scored is not None]
@@ -144,13 +155,10 @@ class Particles(Search, frozen=True, extra="forbid"):
 
     def _weigh(self, population: _Population, p: int, scored: Scored) -> None:
         if math.isfinite(scored.total):
-            log_psi = scored.total / self.beta
+            value = scored.total
         else:
-            log_psi = -INF if scored.candidate.finish else population.log_psi[p]
-        # From weight zero nothing comes back: -inf stays.
-        if population.log_weights[p] > -INF:
-            population.log_weights[p] += log_psi - population.log_psi[p]
-        population.particles[p], population.rewards[p], population.log_psi[p] = scored.candidate, scored, log_psi
+            value = -INF if scored.candidate.finish else population.values[p]
+        population.particles[p], population.rewards[p], population.values[p] = scored.candidate, scored, value
 
     def _resample(self, population: _Population, rng: Rng) -> None:
         population.rounds += 1
@@ -158,17 +166,32 @@ class Particles(Search, frozen=True, extra="forbid"):
         if not population.open or effective(log_weights) >= self.ess_threshold * self.particles:
             return
         parents = systematic(normalise(log_weights), rng)
-        population.log_z += logsumexp(log_weights) - math.log(self.particles)
+        self._note(population)
         population.particles = [population.particles[p] for p in parents]
         population.rewards = [population.rewards[p] for p in parents]
-        population.log_psi = [population.log_psi[p] for p in parents]
-        population.log_weights = [0.0] * self.particles
+        population.values = [population.values[p] for p in parents]
+        population.bases = list(population.values)
+
+    def _note(self, population: _Population) -> None:
+        """Take the mean weight since the last resampling into the estimate of Z."""
+        population.level = _difference(population.level, -max(self._rises(population)))
+        population.log_z += logsumexp(self._alive(population)) - math.log(self.particles)
+
+    def _rises(self, population: _Population) -> list[float]:
+        """How far V has risen since the last resampling."""
+        return [_difference(now, then) for now, then in zip(population.values, population.bases, strict=True)]
 
     def _alive(self, population: _Population) -> list[float]:
-        """The log-weights. Raises `NoUsableReward` if all are of weight zero."""
-        if max(population.log_weights) == -INF:
+        """The log-weights, the greatest being 0. Raises `NoUsableReward` if all are of weight zero."""
+        rises = self._rises(population)
+        if max(rises) == -INF:
             raise NoUsableReward(f"None of {self.particles} particles has a finite reward.")
-        return population.log_weights
+        return scaled(rises, self.beta)
+
+
+def _difference(a: float, b: float) -> float:
+    """a - b, of finite b, where it overflows the greatest double there is; -inf stays."""
+    return a if a == -INF else min(max(a - b, -sys.float_info.max), sys.float_info.max)
 
 
 def effective(log_weights: Sequence[float]) -> float:
@@ -186,11 +209,12 @@ def systematic(probabilities: Sequence[float], rng: Rng) -> list[int]:
     sums = [count * s for s in itertools.accumulate(probabilities)]
     cuts = sorted({0.0, 1.0, *(s % 1.0 for s in sums[:-1])})
     intervals = list(itertools.pairwise(cuts))
+    last = max(p for p, share in enumerate(probabilities) if share > 0)  # rounding must not bring back weight zero
     low, high = intervals[rng.draw([math.log(b - a) for a, b in intervals])]
     u = (low + high) / 2
     parents, p = [], 0
     for k in range(count):
-        while p < count - 1 and u + k >= sums[p]:
+        while p < last and u + k >= sums[p]:
             p += 1
         parents.append(p)
     return parents

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from decoders.core import Candidate, Prompt, Rewards, Rng, Sampling
 from decoders.events import Cost
 from decoders.models import Models
+from decoders.weights import mean
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -88,7 +89,7 @@ def mean_rewards(pool: Pool) -> dict[str, float]:
     means: dict[str, float] = {}
     for name, values in pool.rewards.items():
         finite = [v for v in values if v is not None and math.isfinite(v)]
-        means[name] = sum(finite) / len(finite) if finite else math.nan
+        means[name] = mean(finite) if finite else math.nan
     return means
 
 

@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from decoders.weights import INF, pessimistic_root
+from decoders.weights import INF, pessimistic_root, scaled
 
-Beta = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False, description="KL temperature, in reward units")]
+# Rewards are divided by it: below 1e-12 it would only say that a double's last digits decide.
+Beta = Annotated[float, Field(ge=1e-12, le=1e6, allow_inf_nan=False, description="KL temperature, in reward units")]
 
 
 class Argmax(BaseModel, frozen=True, extra="forbid"):
@@ -46,8 +47,7 @@ class Softmax(BaseModel, frozen=True, extra="forbid"):
     beta: Beta = 1.0
 
     def log_weights(self, rewards: Sequence[float]) -> list[float]:
-        best = max(rewards)  # differences first: a small beta must not overflow
-        return [(r - best) / self.beta for r in rewards]
+        return scaled(rewards, self.beta)
 
 
 class Pessimistic(BaseModel, frozen=True, extra="forbid"):

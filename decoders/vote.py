@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from decoders import events
 from decoders.select import Beta
-from decoders.weights import INF, normalise
+from decoders.weights import INF, scaled
 
 
 def _compiles(pattern: str) -> str:
@@ -64,10 +64,12 @@ class Vote(BaseModel, frozen=True, extra="forbid"):
     def shares(self, rewards: Sequence[float], texts: Sequence[str]) -> dict[str, float]:
         """Each answer's share of the votes; empty where there is none."""
         answers = self.answers(texts)
+        voters = [i for i, answer in enumerate(answers) if answer is not None]
+        # Scaled among those that answer: beside a far better candidate that does not, all their weights may vanish.
+        logs = [0.0] * len(voters) if self.beta is None else scaled([rewards[i] for i in voters], self.beta)
         votes: defaultdict[str, float] = defaultdict(float)
-        for answer, weight in zip(answers, self._votes(rewards), strict=True):
-            if answer is not None:
-                votes[answer] += weight
+        for i, weight in zip(voters, logs, strict=True):
+            votes[answers[i] or ""] += math.exp(weight)
         total = sum(votes.values())
         return {answer: weight / total for answer, weight in votes.items()}
 
@@ -90,6 +92,3 @@ class Vote(BaseModel, frozen=True, extra="forbid"):
         """What candidate i answers, and how many agree."""
         answer = self.answers(texts)[i]
         return events.Vote(answer, 0.0 if answer is None else self.shares(rewards, texts)[answer])
-
-    def _votes(self, rewards: Sequence[float]) -> list[float]:
-        return [1.0] * len(rewards) if self.beta is None else normalise([r / self.beta for r in rewards])

@@ -14,6 +14,31 @@ def logsumexp(values: Sequence[float]) -> float:
     return top + math.log(math.fsum(math.exp(v - top) for v in values))
 
 
+def scaled(rewards: Sequence[float], beta: float) -> list[float]:
+    """(r_i - max r) / beta: log-weights exp(r_i / beta) up to a constant. Differences first, so nothing overflows."""
+    best = max(rewards, default=0.0)
+    return [0.0 if r == best else (r - best) / beta for r in rewards]
+
+
+def total(terms: Sequence[float]) -> float:
+    """The sum of finite terms, rounded once; NaN where it is beyond the largest double."""
+    try:
+        return math.fsum(terms)
+    except OverflowError:  # a partial sum may be too large where the sum is not
+        try:
+            return math.ldexp(math.fsum(math.ldexp(term, -32) for term in terms), 32)
+        except OverflowError:
+            return math.nan
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of at least one finite value, which never overflows."""
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:
+        return math.ldexp(math.fsum(math.ldexp(value, -32) for value in values) / len(values), 32)
+
+
 def normalise(log_weights: Sequence[float]) -> list[float]:
     """Probabilities proportional to exp(log_weights)."""
     z = logsumexp(log_weights)

@@ -12,36 +12,36 @@ from collections.abc import Callable
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
-from decoders.transforms import Phi, tilt_kl
+from decoders.transforms import Transform, tilt_kl
 
 Density = Callable[[float], float]
 
 
-def best_of_n_win_rate(phi: Phi, beta: float, n: int) -> float:
+def best_of_n_win_rate(phi: Transform, beta: float, n: int) -> float:
     """P(best of n tilted answers beats the best of n of the policy)."""
     cdf = _cdf(phi, beta)
     return 1 - n * _integral(lambda u: cdf(u) ** n * u ** (n - 1))
 
 
-def worst_of_n_win_rate(phi: Phi, beta: float, n: int) -> float:
+def worst_of_n_win_rate(phi: Transform, beta: float, n: int) -> float:
     """P(worst of n tilted answers beats the worst of n of the policy)."""
     cdf = _cdf(phi, beta)
     return n * _integral(lambda u: (1 - cdf(u)) ** n * (1 - u) ** (n - 1))
 
 
-def beta_at(phi: Phi, nats: float) -> float:
+def beta_at(phi: Transform, nats: float) -> float:
     """The beta at which the tilted policy is so far from the policy."""
     low, high = math.log(1e-6), math.log(1e6)
     return math.exp(brentq(lambda b: tilt_kl(phi, math.exp(b) * _spread(phi)) - nats, low, high)) * _spread(phi)
 
 
-def _spread(phi: Phi) -> float:
+def _spread(phi: Transform) -> float:
     """The scale of what is tilted by."""
     low, high = phi(1e-3), phi(1.0)
     return high - low
 
 
-def _cdf(phi: Phi, beta: float) -> Density:
+def _cdf(phi: Transform, beta: float) -> Density:
     def density(u: float) -> float:
         return math.exp((phi(u) - phi(1.0)) / beta)
 

@@ -42,5 +42,7 @@ class Guarded:
             raise RewardFailed(f"The reward '{self._name}' failed: {type(error).__name__}: {error}") from error
         if self.scores_all and not all(s is not None and math.isfinite(s) for s in scores):
             self.scores_all = False
-            log.warning("the reward '%s' has no finite number for a completion: no bound on KL stands on it now", self._name)
+            log.warning(
+                "the reward '%s' has no finite number for a completion: no bound on KL stands on it now", self._name
+            )
         return scores
