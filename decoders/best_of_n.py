@@ -137,6 +137,7 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
             cost=cost + pool.cost + Cost(seconds={"select": selected - selecting}) + measuring,
             candidates=tuple(scored),
             chosen=chosen,
+            rollouts=judge.rollouts,
         )
 
     async def judge(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Judge:

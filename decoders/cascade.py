@@ -127,6 +127,7 @@ class Cascade(Search, frozen=True, extra="forbid"):
             cost=judge.cost + started + blocks.cost + Cost(seconds={"select": selecting}) + measuring,
             candidates=tuple(answers),
             chosen=tuple(range(len(answers))),
+            rollouts=judge.rollouts,
         )
 
     async def _start(self, prompt: Prompt, models: Models, judge: Judge) -> tuple[float, int]:

@@ -129,6 +129,7 @@ class Controlled(Search, frozen=True, extra="forbid"):
             cost=judge.cost + blocks.cost + Cost(seconds={"select": selecting}) + measuring,
             candidates=tuple(beams),
             chosen=tuple(next(i for i, beam in enumerate(beams) if beam is scored) for scored in best),
+            rollouts=judge.rollouts,
         )
 
     def _advance(self, answer: _Growth, pool: list[Scored], rng: Rng) -> None:

@@ -107,6 +107,8 @@ class Done:
     cost: Cost
     candidates: tuple[Scored, ...] = ()
     chosen: tuple[int, ...] = ()
+    rollouts: Mapping[str, int] | None = None
+    """Of each calibrated reward, the policy samples that its quantiles are among: the same ones for all results."""
 
 
 Event = Step | Done

@@ -32,6 +32,13 @@ class Judge:
     def cost(self) -> Cost:
         return Cost() if self.reference is None else self.reference.cost
 
+    @property
+    def rollouts(self) -> dict[str, int] | None:
+        """The number of rollouts behind each reward's quantiles."""
+        if self.reference is None:
+            return None
+        return {name: len(ranked) for name, ranked in self.reference.ranked.items()}
+
     def scored(self, candidate: Candidate, rewards: Rewards) -> Scored:
         calibrated = None if self.reference is None else self.reference.calibrated(rewards)
         return self.given(candidate, rewards, calibrated)

@@ -140,6 +140,7 @@ class Particles(Search, frozen=True, extra="forbid"):
             cost=judge.cost + blocks.cost + Cost(seconds={"select": weighing}) + measuring,
             candidates=tuple(everyone),
             chosen=tuple(i * self.particles + p for i, p in enumerate(chosen)),
+            rollouts=judge.rollouts,
         )
 
     def _start(self) -> _Population:

@@ -51,7 +51,7 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
     between P_batch and P_N, and no longer P_N: a reward already good enough ends the search. With `calibrated`, r is
     replaced by Phi of its estimated quantile under pi, which makes several comparable; it never falls as r rises, but
     rewards with no rollout between them tie. With `proposal`, pi is that strategy's law everywhere above but in a
-    quantile; its answers are independent, or for `rejection` independent given the rollouts they share.
+    quantile; its answers are independent, or, where it is calibrated, independent given the rollouts they share.
 
     A candidate whose reward is not finite is out, and where that can be no KL is reported: the answer is conditioned on
     others being there. With n results, each further one is chosen by the same rule from the candidates that are left.

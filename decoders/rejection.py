@@ -136,6 +136,7 @@ class Rejection(Search, frozen=True, extra="forbid"):
             cost=judge.cost + pool.cost + Cost(seconds={"select": selected - selecting}) + measuring,
             candidates=tuple(scored),
             chosen=tuple(chosen),
+            rollouts=judge.rollouts,
         )
 
     def _bounded(self, scored: Scored, bound: float) -> Scored:

@@ -140,6 +140,7 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
             cost=judge.cost + self._counted(blocks.cost, sampling.n) + Cost(seconds={"select": selecting}) + measuring,
             candidates=tuple(candidates),
             chosen=tuple(next(i for i, s in enumerate(candidates) if s is scored) for scored in best),
+            rollouts=judge.rollouts,
         )
 
     def _kept(self, count: int) -> int:

@@ -31,7 +31,7 @@ def decoding(name: str, strategy: Reported, dones: Sequence[Done], queued: float
     phases = {phase for d in dones for phase in d.cost.seconds}
     report: Json = {
         "strategy": name,
-        "results": [_result(r, strategy) for d in dones for r in d.results],
+        "results": [_result(r, d, strategy) for d in dones for r in d.results],
         "cost": {
             "candidates": sum(d.cost.candidates for d in dones),
             "generated_tokens": sum(d.cost.generated_tokens for d in dones),
@@ -62,10 +62,13 @@ def decoding(name: str, strategy: Reported, dones: Sequence[Done], queued: float
     return report
 
 
-def _result(result: Result, strategy: Reported) -> Json:
+def _result(result: Result, done: Done, strategy: Reported) -> Json:
     report: Json = {"rewards": result.rewards}
     if result.calibrated is not None:
         report["calibrated_rewards"] = result.calibrated
+    if done.rollouts is not None:
+        # Results that go by the same rollouts are independent only given these.
+        report["calibration"] = {"rollouts": done.rollouts, "shared": len(done.results) > 1}
     if result.pool_mean is not None:
         report["mean_rewards"] = result.pool_mean
     if result.draws is not None:

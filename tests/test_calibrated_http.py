@@ -173,3 +173,28 @@ def test_the_best_is_the_best_by_the_transformed_quantiles(stored: Api) -> None:
         best = max(candidate["calibrated_rewards"]["default"] for candidate in report["candidates"])
         assert report["results"][0]["calibrated_rewards"] == {"default": best}
         assert report["cost"]["candidates"] == 4
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        BEST,
+        {"strategy": "controlled", "block_tokens": 2},
+        {"strategy": "rejection", "beta": 0.5},
+        {"strategy": "particles", "particles": 2},
+        {"strategy": "speculative_rejection", "n": 2, "checkpoints": [1]},
+        {"strategy": "cascade", "accept_threshold": 0.1},
+    ],
+    ids=lambda decoding: decoding["strategy"],
+)
+def test_a_result_says_what_its_quantiles_stand_on_and_whether_others_stand_on_the_same(
+    api: Api, decoding: Json
+) -> None:
+    for n in (1, 2):
+        results = api.complete(n=n, seed=1, decoding={**decoding, **CALIBRATED, "reward": WEIGHTS})["decoding"][
+            "results"
+        ]
+        want = {"rollouts": {"default": 20, "brevity": 20}, "shared": n > 1}
+        assert [result["calibration"] for result in results] == [want] * n
+    plain = {**decoding, "reward": "default", **({"r_max": 9.0} if decoding["strategy"] == "rejection" else {})}
+    assert "calibration" not in api.complete(decoding=plain)["decoding"]["results"][0]
