@@ -46,7 +46,7 @@ def api() -> Iterator[Api]:
         ({"select": {"by": "vote", "answer": "(good"}}, "decoding.select.answer", "linear time (RE2): missing )"),
         ({"select": {"by": "vote", "answer": r"(a)\1"}}, "decoding.select.answer", "invalid escape sequence"),
         ({"select": {"by": "vote", "answer": ""}}, "decoding.select.answer", "at least 1 character"),
-        ({"select": {"by": "vote", "answer": "a", "beta": 0}}, "decoding.select.beta", "greater than 0"),
+        ({"select": {"by": "vote", "answer": "a", "beta": 0}}, "decoding.select.beta", "equal to 0.000000000001"),
         ({"select": {"by": "vote", "answer": "a"}, "stop_at": 1}, "decoding.stop_at", "not what vote looks for"),
         ({"guides": {"kind": 1}, "proposal": {"strategy": "sample"}}, "decoding.guides", "name its guides there"),
         ({"proposal": "sample"}, "decoding.proposal", "JSON object"),

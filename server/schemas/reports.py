@@ -4,6 +4,8 @@ Exact: whoever adds a key to a report adds it here, or the test that holds real 
 A field with a default may be absent; where null is written, the type says so.
 """
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
 
 Rewards = dict[str, float | None]
@@ -15,10 +17,20 @@ class Told(BaseModel, frozen=True, extra="forbid"):
 
 
 class KLReport(Told, frozen=True):
-    """A divergence from the policy's law."""
+    """A divergence from the law that `reference` names."""
 
     nats: float
     estimator: str = Field(description="How the figure was come by: exact, an estimate, or a bound.")
+    reference: Literal["policy", "sampling"] = Field(
+        description="The frozen policy's own law, or that after this request's temperature, top-p and the like."
+    )
+
+
+class CalibrationReport(Told, frozen=True):
+    """What the quantiles of a result stand on."""
+
+    rollouts: dict[str, int] = Field(description="Samples of the policy that each reward is a quantile among.")
+    shared: bool = Field(description="Whether further results of this prompt go by the same samples.")
 
 
 class VoteReport(Told, frozen=True):
@@ -31,6 +43,7 @@ class ResultReport(Told, frozen=True):
 
     rewards: Rewards
     calibrated_rewards: Rewards | None = None
+    calibration: CalibrationReport | None = None
     mean_rewards: Rewards | None = Field(None, description="Over the candidates that it was chosen from.")
     draws: int | None = None
     rounds: int | None = None
@@ -39,7 +52,7 @@ class ResultReport(Told, frozen=True):
     tokens_saved: float | None = None
     vote: VoteReport | None = None
     kl: KLReport | None = Field(None, description="Where return_kl asks for it; null where it is not known.")
-    policy_logprob: float | None = None
+    policy_logprob: float | None = Field(None, description="log pi(y|x) under the frozen policy, in nats.")
 
 
 class CandidateReport(Told, frozen=True):
