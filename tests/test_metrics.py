@@ -148,8 +148,8 @@ def test_each_request_has_one_outcome_and_phases_within_its_duration(api: Api) -
 
 @pytest.mark.parametrize("path", ["completions", "chat/completions", "rewards"])
 def test_a_request_lasts_from_before_its_body_is_read(path: str) -> None:
-    """The body of this client comes late."""
-    late = 0.3  # seconds
+    """The body of this client comes late; how late a busy machine accepts its call is left room for."""
+    late = 1.0  # seconds
     bodies: dict[str, Json] = {
         "completions": {"prompt": "good"},
         "chat/completions": {"messages": [{"role": "user", "content": "good"}]},
@@ -163,10 +163,10 @@ def test_a_request_lasts_from_before_its_body_is_read(path: str) -> None:
     with serving(toy()) as api:
         ok(api.http.post(f"/v1/{path}", content=body()))
         api.rest()
-        assert total(api, "request_duration_seconds") >= late
+        assert total(api, "request_duration_seconds") >= late / 2
         if path != "rewards":
-            assert total(api, "time_to_first_token_seconds") >= late
-        assert total(api, "phase_duration_seconds", phase="queue") < late
+            assert total(api, "time_to_first_token_seconds") >= late / 2
+        assert total(api, "phase_duration_seconds", phase="queue") < late / 2
 
 
 def test_waiting_for_a_place_is_the_queue_phase() -> None:
