@@ -153,6 +153,33 @@ def test_log_probabilities_are_of_the_tokens_drawn(
     assert [entry.top[0].token for entry in whole.logprobs] == list(whole.tokens)
 
 
+@ways
+@pytest.mark.parametrize("threshold", [0.0, 5.0, 99.0])
+@pytest.mark.parametrize("more", [{}, {"stop_token_ids": (77,)}], ids=["end", "stop token"])
+def test_no_answer_ends_before_its_least_length(
+    engines: Engines, guides: dict[str, float], threshold: float, more: dict[str, Any]
+) -> None:
+    """Both the end and the stop token are by far the likeliest, all the time."""
+    ends = (77, 1) if more else (1,)
+    bias = {token: 100.0 - 20 * i for i, token in enumerate(ends)}
+    sampling = Sampling(temperature=0.0, max_tokens=12, min_tokens=5, logit_bias=bias, guides=guides, **more)
+    want: list[int] = []
+    for _ in range(5):
+        row = engines.reference.law([*PROMPTS[1], *want], guides)[-1]
+        row[list(ends)] = -math.inf
+        want.append(int(row.argmax()))
+
+    async def drawn() -> Candidate:
+        whole = EMPTY
+        while whole.finish is None:
+            whole = await engines.grow(PROMPTS[1], whole, 12, sampling, Cut(threshold))
+        return whole
+
+    whole = engines.run(drawn())
+    assert whole.tokens == (*want, ends[0])
+    assert (whole.finish, whole.stop) == ("stop", 77 if more else None)
+
+
 def by_definition(engines: Engines, prompt: Tokens, sampling: Sampling, tokens: int) -> dict[Tokens, float]:
     """The law of the first `tokens` tokens, end included, from Transformers' logits."""
     done: dict[Tokens, float] = {}

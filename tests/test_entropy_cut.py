@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vllm import SamplingParams
+from vllm.platforms import current_platform
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 
 from decoders.core import Sampling
@@ -251,6 +252,11 @@ def test_an_engine_gets_the_processor_of_its_runner_behind_its_own() -> None:
         assert made.model_config.logits_processors == want
     assert load.refusal(config()) is None
     assert "speculatively" in str(load.refusal(config(object())))
+
+
+def test_a_platform_without_logits_processors_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(current_platform, "is_tpu", lambda: True, raising=False)
+    assert "TPU" in str(load.refusal(config()))
 
 
 def policy(plain: object = None, guided: object = None) -> VllmPolicy:

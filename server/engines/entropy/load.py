@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from vllm.platforms import current_platform
+
 V1 = "server.engines.entropy.processor:EntropyCut"
 V2 = "server.engines.entropy.processor_v2:EntropyCutV2"
 
@@ -17,4 +19,6 @@ def refusal(config: Any) -> str | None:
     """Why an engine of this configuration cannot cut at an entropy; None where it can."""
     if config.speculative_config is not None:
         return "it decodes speculatively, and then vLLM runs no logits processor"
+    if current_platform.is_tpu():
+        return "vLLM runs no logits processor on TPUs"
     return None
