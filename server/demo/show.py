@@ -27,9 +27,9 @@ NEXT = """curl -s http://127.0.0.1:8000/v1/chat/completions -d '{
 LEGEND = """
 reward: the sentiment model's logit, higher is more positive. gain: over plain samples. tone: VADER's score, which no
 guide was trained on. brevity: minus words per sentence. KL: how far the law is from the policy's, in nats: a bound or
-an estimate for best-of-N, the log-ratio of a guided answer, or their sum. tokens: all that were generated, every
-candidate's, and for a calibrated row, the first time, 32 rollouts a prompt that are kept. seconds: with the six prompts
-asked at once; sample and guided rows ask for four answers each. A dash: no divergence is known.
+an estimate for best-of-N, the log-ratio of a guided or tempered answer, or their sum. tokens: all that were
+generated, every candidate's, and for a calibrated row, the first time, 32 rollouts a prompt that are kept. seconds:
+with the six prompts asked at once; sample and guided rows ask for four answers each. A dash: no divergence is known.
 """
 WIDTH = 120
 _WIDEST = max(len(way.name) for way in WAYS)
