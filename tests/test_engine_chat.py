@@ -68,6 +68,9 @@ def test_a_text_that_a_reward_cannot_read_is_a_400_of_its_field(tiny: Tiny, rewa
     assert refused(messages=[USER], completions=[long]) == "completions"
     if reward in ("likely", "implied"):
         assert refused(prompt="", completions=["a"]) == "prompt"
+    elif reward == "tagged":  # no step, and so nothing to read and no reward
+        [only] = tiny.post("/v1/rewards", reward=reward, prompt="", completions=[""])["data"]
+        assert (only["rewards"], only["total"]) == ({reward: None}, None)
     else:
         assert refused(prompt="", completions=[""]) == "prompt"
 
