@@ -47,7 +47,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _served(app: FastAPI) -> set[str]:
-    return {route.path for route in app.routes if isinstance(route, APIRoute) and route.path.startswith("/v1/")}
+    routes = (route for route in app.routes if isinstance(route, APIRoute))
+    return {route.path_format for route in routes if route.path.startswith("/v1/")}
 
 
 async def _left(request: Request, error: Exception) -> Response:  # noqa: ARG001

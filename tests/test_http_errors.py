@@ -233,7 +233,7 @@ def test_an_endpoint_that_is_not_served_is_no_404_which_routers_take_for_a_sick_
         error = refused(answer, 400)
         assert (error["code"], error["param"]) == ("unsupported_endpoint", None)
         assert f"/v1/{path} is not served here" in error["message"]
-        assert "/v1/chat/completions" in error["message"]
+        assert "/v1/chat/completions, /v1/completions, /v1/models, /v1/models/{name}, " in error["message"]
 
 
 def test_a_client_that_leaves_while_it_speaks_is_no_failure(api: Api, caplog: pytest.LogCaptureFixture) -> None:
