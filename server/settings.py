@@ -107,7 +107,7 @@ class HttpReward(RewardSettings):
     activation: bool = False
     template: Template = Field("own", description="How a chat is read: `own` sends messages, the others send text.")
     max_batch: PositiveInt = 64
-    retries: int = Field(1, ge=0, le=5, description="Further tries after a refused connection or a 503.")
+    retries: int = Field(1, ge=0, le=5, description="Further tries after a failed connection, a 429, a 502 or a 503.")
 
     @field_validator("url")
     @classmethod

@@ -19,9 +19,7 @@ from server.report import Reported
 from server.schemas.common import StreamOptions
 from server.shapes import Json, Shape
 
-PADDED = (
-    256  # bytes; where it is asked for, each chunk's length is a multiple of it, so that it does not tell the text's
-)
+PADDED = 256  # bytes: where it is asked for, every chunk has a multiple of them, and so hides how long its text is
 HEARTBEAT = 1.0  # seconds without a byte, after which a comment says that the work goes on
 
 
@@ -107,6 +105,8 @@ class EventWriter(_Base):
         self._began = False
         self._sent = time.monotonic()
         self._last: Json | None = None  # held back: the last chunk of all carries `decoding`
+        self._turn = asyncio.Lock()  # of who writes: `send` may wait for a slow client, and a comment must not pass it
+        self._ended = False
 
     @asynccontextmanager
     async def writing(self, send: Send) -> AsyncIterator[None]:
@@ -115,6 +115,7 @@ class EventWriter(_Base):
             yield
         finally:
             beat.cancel()
+            await asyncio.wait((beat,))
 
     async def write(self, index: int, event: Event, send: Send) -> None:
         if isinstance(event, Done):
@@ -166,6 +167,10 @@ class EventWriter(_Base):
         await self._write(b"data: " + _json(chunk) + b"\n\n", send)
 
     async def _write(self, data: bytes, send: Send) -> None:
+        async with self._turn:
+            await self._put(data, send)
+
+    async def _put(self, data: bytes, send: Send) -> None:
         self._sent = time.monotonic()
         if not self._began:
             self._began = True
@@ -178,18 +183,23 @@ class EventWriter(_Base):
         await send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def _end(self, send: Send) -> None:
-        await self._write(b"data: [DONE]\n\n", send)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        async with self._turn:
+            self._ended = True
+            await self._put(b"data: [DONE]\n\n", send)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _beat(self, send: Send) -> None:
         started = time.monotonic()
         while True:
-            quiet = time.monotonic() - self._sent
-            if quiet >= HEARTBEAT:
-                worked = time.monotonic() - started
-                await self._write(f": {self._name} has worked for {worked:.0f} s\n\n".encode(), send)
-            else:
-                await asyncio.sleep(HEARTBEAT - quiet)
+            async with self._turn:
+                quiet = time.monotonic() - self._sent
+                if self._ended:
+                    return
+                if quiet >= HEARTBEAT:
+                    worked = time.monotonic() - started
+                    await self._put(f": {self._name} has worked for {worked:.0f} s\n\n".encode(), send)
+                    quiet = 0.0
+            await asyncio.sleep(HEARTBEAT - quiet)
 
 
 _SCOPE = {"type": "http"}

@@ -1,8 +1,11 @@
 """From settings to everything loaded: the policy, its text, the rewards."""
 
+import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -57,9 +60,8 @@ class Loaded:
         return {name: not engine.errored for name, engine in self.engines.items()}
 
     async def aclose(self) -> None:
-        for close in self.closers:
-            await close()
-        _shutdown(self.engines)
+        """Close all of it, the engines last. What fails on the way is raised when the rest is closed."""
+        await _close(self.closers, self.engines)
 
 
 def toy(settings: Settings | None = None) -> Loaded:
@@ -132,7 +134,10 @@ def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
             report(f"reward '{name}': {reads}")
             rewards[name] = Guarded(name, reward, spec.timeout_s)
     except BaseException:
-        _shutdown(engines)
+        with ThreadPoolExecutor(1) as thread:  # where no event loop runs
+            failure = thread.submit(asyncio.run, _close(closers, engines)).exception()
+        if failure is not None:
+            log.error("what had been started did not close", exc_info=failure)
         raise
     return Loaded(Models(policy, rewards, store), text, kinds, engines, closers)
 
@@ -218,6 +223,10 @@ def _reward(
     return made, str(made.reading)
 
 
-def _shutdown(engines: "dict[str, AsyncLLM]") -> None:
-    for engine in engines.values():
-        engine.shutdown(timeout=1)
+async def _close(closers: Sequence[Callable[[], Awaitable[None]]], engines: "Mapping[str, AsyncLLM]") -> None:
+    """Call every closer, then shut down every engine, whichever of them fails."""
+    async with AsyncExitStack() as stack:
+        for engine in engines.values():
+            stack.callback(engine.shutdown, timeout=1)
+        for close in closers:
+            stack.push_async_callback(close)

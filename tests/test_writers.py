@@ -1,0 +1,49 @@
+"""A streamed answer and the comments beside it, before a client that reads slowly."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from decoders.core import Candidate, Prompt
+from decoders.events import Cost, Done, Result, Step
+from decoders.sample import Sample
+from server.schemas.common import StreamOptions
+from server.shapes import Completions
+from server.writers import EventWriter
+
+DONE = b"data: [DONE]\n\n"
+
+
+class SlowClient:
+    """Takes its time over the end of a stream."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    async def send(self, message: Any) -> None:
+        if message.get("body") == DONE or message.get("more_body") is False:
+            await asyncio.sleep(0.1)
+        self.bodies.append(message.get("body", b""))
+
+
+def test_no_comment_comes_between_the_answer_and_its_end_or_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.writers.HEARTBEAT", 0.01)
+    prompt, answer = Prompt((1,), "good"), Candidate((1,), " odd", "stop")
+    client = SlowClient()
+
+    async def run() -> None:
+        shape, options = Completions(echo=False, top=None), StreamOptions()
+        writer = EventWriter(shape, "toy", [prompt], 1, "sample", Sample(), reports=False, options=options)
+        async with writer.writing(client.send):
+            await writer.write(0, Step(answer, 0), client.send)
+            await writer.write(0, Done((Result(answer),), Cost()), client.send)
+            await asyncio.sleep(0.05)
+            await writer.finish(client.send, 0.0)
+            await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+    *before, chunk, done, end = client.bodies
+    assert any(body.startswith(b": sample has worked") for body in before)
+    assert chunk.startswith(b"data: {")
+    assert (done, end) == (DONE, b"")
