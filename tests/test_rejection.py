@@ -117,8 +117,8 @@ def test_results_are_independent_draws() -> None:
             both[tuple(r.candidate.tokens for r in done(end).results)] += p
     mass = math.fsum(both.values())
     tilted = laws.tilted(TINY_PI, {y: ToyReward().of(y) for y in TINY_PI}, 1.0)
-    for (a, b), p in both.items():
-        assert p / mass == pytest.approx(tilted[a] * tilted[b], abs=EXACT)
+    product = {(a, b): tilted[a] * tilted[b] for a in tilted for b in tilted}
+    assert {pair: p / mass for pair, p in both.items()} == pytest.approx(product, abs=EXACT)
 
 
 def test_without_a_finite_reward_nothing_is_accepted() -> None:
