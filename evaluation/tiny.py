@@ -17,11 +17,38 @@ LONGEST = 1024
 STEP = "<step>"  # what marks the end of a step, for process rewards
 
 
+def save_model(path: Path, seed: int, model: Any, words: Any, *, heads: int = 4, **config: Any) -> Path:
+    """Save a random Llama of the class `model` in float32, with its tokenizer `words`; return `path`."""
+    import torch
+    from transformers import LlamaConfig
+
+    torch.manual_seed(seed)
+    made = model(
+        LlamaConfig(
+            vocab_size=len(words),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=heads,
+            num_key_value_heads=heads // 2,
+            head_dim=32,
+            max_position_embeddings=LONGEST,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=2,
+            initializer_range=0.15,
+            tie_word_embeddings=False,
+            **config,
+        )
+    )
+    made.to(torch.float32).save_pretrained(path)
+    words.save_pretrained(path)
+    return path
+
+
 def make(root: Path) -> dict[str, Path]:
     """policy, classifier (1 output), labels (2 outputs), process (a value per token), other (own vocabulary)."""
-    import torch
     from transformers import (
-        LlamaConfig,
         LlamaForCausalLM,
         LlamaForSequenceClassification,
         LlamaForTokenClassification,
@@ -29,30 +56,8 @@ def make(root: Path) -> dict[str, Path]:
 
     shared, other = tokenizer(384, CHAT), tokenizer(320, None)
 
-    def save(name: str, seed: int, model: Any, tokenizer: Any, **config: Any) -> Path:
-        torch.manual_seed(seed)
-        made = model(
-            LlamaConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=64,
-                intermediate_size=128,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                head_dim=32,
-                max_position_embeddings=LONGEST,
-                bos_token_id=0,
-                eos_token_id=1,
-                pad_token_id=2,
-                initializer_range=0.15,
-                tie_word_embeddings=False,
-                **config,
-            )
-        )
-        path = root / name
-        made.to(torch.float32).save_pretrained(path)
-        tokenizer.save_pretrained(path)
-        return path
+    def save(name: str, seed: int, model: Any, words: Any, **config: Any) -> Path:
+        return save_model(root / name, seed, model, words, **config)
 
     return {
         "policy": save("policy", 0, LlamaForCausalLM, shared),

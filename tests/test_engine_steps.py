@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from evaluation.servers import decant
-from evaluation.tiny import LONGEST, STEP
+from evaluation.tiny import STEP, save_model
 from tests.engine import ENGINE, Tiny, classify, tokenizer
 from tests.templates import BEGUN, CLOSED, made
 
@@ -22,34 +22,16 @@ REWARDS = ("least", "mean", "last", "alone")  # of the model with a chat templat
 
 def make(root: Path) -> dict[str, Path]:
     """A policy, and token classifiers: with a chat template of its own, and with none."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification
-
-    def save(name: str, model: Any, seed: int, words: Any, **config: Any) -> Path:
-        torch.manual_seed(seed)
-        shape = LlamaConfig(
-            vocab_size=len(words),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=LONGEST,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=2,
-            initializer_range=0.15,
-            tie_word_embeddings=False,
-            **config,
-        )
-        model(shape).to(torch.float32).save_pretrained(root / name)
-        words.save_pretrained(root / name)
-        return root / name
+    from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
     return {
-        "policy": save("policy", LlamaForCausalLM, 0, made(BEGUN, begins=True)),
-        "closes": save("closes", LlamaForTokenClassification, 1, made(CLOSED, size=320, begins=True), num_labels=1),
-        "lacks": save("lacks", LlamaForTokenClassification, 2, made(None, begins=True), num_labels=1),
+        "policy": save_model(root / "policy", 0, LlamaForCausalLM, made(BEGUN, begins=True), heads=2),
+        "closes": save_model(
+            root / "closes", 1, LlamaForTokenClassification, made(CLOSED, size=320, begins=True), num_labels=1, heads=2
+        ),
+        "lacks": save_model(
+            root / "lacks", 2, LlamaForTokenClassification, made(None, begins=True), num_labels=1, heads=2
+        ),
     }
 
 

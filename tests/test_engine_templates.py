@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from evaluation.servers import decant
-from evaluation.tiny import LONGEST
+from evaluation.tiny import save_model
 from tests.engine import ENGINE, Tiny, classify, greedy, tokenizer
 from tests.templates import BEGUN, CLOSED, MARKED, made
 
@@ -21,29 +21,7 @@ COMPLETIONS = [" A good dog.", " none", "a bad fox\n", ""]
 
 def make(root: Path) -> dict[str, Path]:
     """A policy whose tokenizer and template both write a BOS, and classifiers whose template differs, equals, ..."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
-
-    def save(name: str, model: Any, seed: int, words: Any, **config: Any) -> Path:
-        torch.manual_seed(seed)
-        shape = LlamaConfig(
-            vocab_size=len(words),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=LONGEST,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=2,
-            initializer_range=0.15,
-            tie_word_embeddings=False,
-            **config,
-        )
-        model(shape).to(torch.float32).save_pretrained(root / name)
-        words.save_pretrained(root / name)
-        return root / name
+    from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
     tokenizers = {
         "equal": made(BEGUN, begins=True),
@@ -52,9 +30,9 @@ def make(root: Path) -> dict[str, Path]:
         "lacks": made(None, begins=True),
     }
     return {
-        "policy": save("policy", LlamaForCausalLM, 0, made(BEGUN, begins=True)),
+        "policy": save_model(root / "policy", 0, LlamaForCausalLM, made(BEGUN, begins=True), heads=2),
         **{
-            name: save(name, LlamaForSequenceClassification, seed, words, num_labels=1)
+            name: save_model(root / name, seed, LlamaForSequenceClassification, words, num_labels=1, heads=2)
             for seed, (name, words) in enumerate(tokenizers.items(), 1)
         },
     }
