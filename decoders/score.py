@@ -8,7 +8,7 @@ from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, UnreadableText
 from decoders.events import Cost, Done, Result, Run
 from decoders.judge import Judge
-from decoders.models import Models, RewardSpec
+from decoders.models import Models, Reward, RewardSpec
 from decoders.pool import together
 from decoders.rollouts import missing, rollouts, size
 
@@ -63,10 +63,7 @@ class Score:
                 ),
             )
         started = time.perf_counter()
-        try:
-            columns = await together(models.rewards[name].score(prompt, self._completions) for name in judge.names)
-        except UnreadableText as error:  # here all of it is the caller's, and nothing was drawn
-            raise InvalidRequest(str(error), "completions" if prompt.tokens else "prompt") from error
+        columns = await together(self._scores(prompt, models.rewards[name]) for name in judge.names)
         tokens = sum(len(prompt.tokens) + len(c.tokens) for c in self._completions)
         rows = [dict(zip(judge.names, row, strict=True)) for row in zip(*columns, strict=True)]
         scored = [judge.scored(c, rewards) for c, rewards in zip(self._completions, rows, strict=True)]
@@ -76,3 +73,22 @@ class Score:
             cost=judge.cost
             + Cost(scored_tokens=tokens * len(judge.names), seconds={"score": time.perf_counter() - started}),
         )
+
+    async def _scores(self, prompt: Prompt, reward: Reward) -> Sequence[float | None]:
+        """Raise `InvalidRequest` for a text that cannot be read: here all of it is the caller's, none was drawn."""
+        try:
+            return await reward.score(prompt, self._completions)
+        except UnreadableText as error:
+            raise InvalidRequest(str(error), await _unreadable_field(prompt, reward)) from error
+
+
+async def _unreadable_field(prompt: Prompt, reward: Reward) -> str:
+    """Return the field to blame: the prompt's, if it cannot be read with a completion of one token either."""
+    alone = "prompt" if prompt.messages is None else "messages"
+    if not prompt.tokens:
+        return alone
+    try:
+        await reward.score(prompt, [Candidate(prompt.tokens[-1:], ".", "length")])
+    except UnreadableText:
+        return alone
+    return "completions"

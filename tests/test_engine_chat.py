@@ -66,6 +66,8 @@ def test_a_text_that_a_reward_cannot_read_is_a_400_of_its_field(tiny: Tiny, rewa
     long = "long " * 1500
     assert refused(prompt="The quick", completions=["a", long]) == "completions"
     assert refused(messages=[USER], completions=[long]) == "completions"
+    assert refused(prompt=long, completions=["a"]) == "prompt"
+    assert refused(messages=[{**USER, "content": long}], completions=["a"]) == "messages"
     if reward in ("likely", "implied"):
         assert refused(prompt="", completions=["a"]) == "prompt"
     elif reward == "tagged":  # no step, and so nothing to read and no reward

@@ -76,17 +76,28 @@ def test_a_failing_reward_is_that_failure_and_stops_the_rest() -> None:
     asyncio.run(test())
 
 
-@pytest.mark.parametrize(("tokens", "field"), [((1, 2), "completions"), ((), "prompt")])
-def test_a_text_that_a_reward_cannot_read_is_the_callers_fault(tokens: tuple[int, ...], field: str) -> None:
+@pytest.mark.parametrize(
+    ("prompt", "field"),
+    [
+        (Prompt((1, 2), ""), "completions"),
+        (Prompt((1,) * 5, ""), "prompt"),
+        (Prompt((), ""), "prompt"),
+        (Prompt((1, 2), "", ({"role": "user", "content": ""},)), "completions"),
+        (Prompt((1,) * 5, "", ({"role": "user", "content": ""},)), "messages"),
+    ],
+)
+def test_a_text_that_a_reward_cannot_read_is_the_callers_fault(prompt: Prompt, field: str) -> None:
     class Short:
-        async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002
-            raise UnreadableText("prompt and completion are 9 tokens, and it reads 1 to 4")
+        async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+            if not prompt.tokens or any(len(prompt.tokens) + len(c.tokens) > 4 for c in completions):
+                raise UnreadableText("it reads 1 to 4 tokens")
+            return [0.0] * len(completions)
 
     async def run() -> None:
         models = Models(ToyPolicy(), {"short": Guarded("short", Short(), 1.0)})
-        async for _ in Score(COMPLETIONS, None).decode(Prompt(tokens, ""), models, Sampling(), SeededRng(0)):
+        async for _ in Score(COMPLETIONS, None).decode(prompt, models, Sampling(), SeededRng(0)):
             pass
 
-    with pytest.raises(InvalidRequest, match="The reward 'short' failed: prompt and completion are 9") as caught:
+    with pytest.raises(InvalidRequest, match="The reward 'short' failed: it reads 1 to 4 tokens") as caught:
         asyncio.run(run())
     assert caught.value.field == field
