@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, Field
 
-from decoders.budget import Budget
 from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import Cost, Run
 from decoders.models import Models
+from decoders.parts.budget import Budget
 
 Weight = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 RewardNames = Annotated[
@@ -48,7 +48,7 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
         """
 
     @abstractmethod
-    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+    async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         """Return how many sequences it may be drawing at the same time for one prompt, rollouts included.
 
         Rollouts that a store has now are not counted. If they leave it before they are read, they are drawn all the
@@ -56,7 +56,7 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
         """
 
     @abstractmethod
-    def most(self, sampling: Sampling, models: Models) -> Cost:
+    def max_cost(self, sampling: Sampling, models: Models) -> Cost:
         """Return the most candidates and tokens that it may draw for one prompt, all that it discards included.
 
         It stands on the contract of `Policy`: a sample has at most `max_tokens` tokens, and a continuation at most as
@@ -65,7 +65,7 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
 
     def check(self, models: Models, sampling: Sampling) -> None:
         """Raise `InvalidRequest` for what can not be honoured, before any work."""
-        models.guidance(self.guides)
+        models.resolve_guides(self.guides)
         if sampling.max_tokens == 0 and not self.scores_prompts:
             raise InvalidRequest(
                 "max_tokens: 0 only scores the prompt, and leaves this strategy nothing to choose from.", "max_tokens"
@@ -73,4 +73,4 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
 
     def guided(self, models: Models, sampling: Sampling) -> Sampling:
         """`sampling` of the policy as this request guides it."""
-        return replace(sampling, guides=models.guidance(self.guides))
+        return replace(sampling, guides=models.resolve_guides(self.guides))

@@ -16,20 +16,20 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from decoders.budget import times
-from decoders.calibration import leave_one_out
 from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
-from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
-from decoders.events import Vote as VoteResult
-from decoders.guidance import Distance, distances, divergence, with_logprobs
-from decoders.judge import Judge
+from decoders.events import KL, Cost, Done, Result, Run, Scored, Step, VoteShare
+from decoders.maths.logmath import atomic_kl, best_of_n_kl, normalise, poisson_log_pmf, ranked_kl, selection_kl
+from decoders.maths.quantiles import leave_one_out
 from decoders.models import Models
-from decoders.pool import Pool, both, mean_rewards
+from decoders.parts.budget import times
+from decoders.parts.concurrency import both
+from decoders.parts.divergence import Distance, distances, divergence, with_logprobs
+from decoders.parts.objective import Objective
+from decoders.parts.scored_candidates import ScoredCandidates, mean_rewards
+from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
+from decoders.parts.vote import Vote
 from decoders.search import Search
-from decoders.select import Argmax, Argmin, Pessimistic, Softmax
-from decoders.vote import Vote
-from decoders.weights import atomic_kl, best_of_n_kl, normalise, poisson_log_pmf, ranked_kl, selection_kl
 
 Select = Annotated[Argmax | Argmin | Softmax | Pessimistic | Vote, Field(discriminator="by")]
 
@@ -55,16 +55,16 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
         None, description="Stop drawing once the best reward, or quantile if calibrated, is at least this."
     )
 
-    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+    async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         return self._batch + await self.references_at_once(prompt, models, sampling)
 
-    def most(self, sampling: Sampling, models: Models) -> Cost:
-        return times(sampling, self._limit) + self.most_rollouts(sampling, models)
+    def max_cost(self, sampling: Sampling, models: Models) -> Cost:
+        return times(sampling, self._limit) + self.max_rollout_cost(sampling, models)
 
-    def weights(self, models: Models) -> dict[str, float]:
+    def reward_weights(self, models: Models) -> dict[str, float]:
         if isinstance(self.select, Vote) and self.select.beta is None and self.reward is None and not models.rewards:
             return {}  # a plain majority needs no reward
-        return super().weights(models)
+        return super().reward_weights(models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
@@ -95,16 +95,16 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
             size = min(self._batch, limit - len(drawn))
             drawn.extend(await self._draw(pool, size, prompt, models, draws, rng))
 
-        pool = Pool(list(self.weights(models)))
+        pool = ScoredCandidates(list(self.reward_weights(models)))
         drawn: list[Result] = []
         started = time.perf_counter()
-        judge, _ = await both(self.judge(prompt, models, draws, rng.fork()), draw())
-        cost = Cost.at_once((judge.cost, pool.cost), time.perf_counter() - started)
+        objective, _ = await both(self.objective(prompt, models, draws, rng.fork()), draw())
+        cost = Cost.at_once((objective.cost, pool.cost), time.perf_counter() - started)
         pool.cost = Cost()
-        scored = self._scored(pool, judge)
-        while len(drawn) < limit and not self._enough(scored, judge, sampling.n):
+        scored = self._scored(pool, objective)
+        while len(drawn) < limit and not self._enough(scored, objective, sampling.n):
             await draw()
-            scored = self._scored(pool, judge)
+            scored = self._scored(pool, objective)
 
         selecting = time.perf_counter()
         chosen, kls = self._choose(scored, sampling.n, limit, rng)
@@ -137,13 +137,13 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
             cost=cost + pool.cost + Cost(seconds={"select": selected - selecting}) + measuring,
             candidates=tuple(scored),
             chosen=chosen,
-            rollouts=judge.rollouts,
+            rollouts=objective.rollouts,
         )
 
-    async def judge(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Judge:
+    async def objective(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Objective:
         if self._among_themselves:
-            return Judge(self.weights(models), self.transform)
-        return await super().judge(prompt, models, sampling, rng)
+            return Objective(self.reward_weights(models), self.transform)
+        return await super().objective(prompt, models, sampling, rng)
 
     @property
     def _among_themselves(self) -> bool:
@@ -160,27 +160,27 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
         return len(poisson_log_pmf(self.n - 1)) if self.poisson else self.n
 
     async def _draw(
-        self, pool: Pool, n: int, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng
+        self, pool: ScoredCandidates, n: int, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng
     ) -> list[Result]:
         """`n` more candidates into the pool, and what is known of each."""
         await pool.draw(prompt, n, models, sampling, rng)
         return [Result(candidate) for candidate in pool.candidates[-n:]]
 
-    def _scored(self, pool: Pool, judge: Judge) -> list[Scored]:
+    def _scored(self, pool: ScoredCandidates, objective: Objective) -> list[Scored]:
         """The candidates, each with the number it is judged by."""
         if not self._among_themselves:
-            return [judge.scored(candidate, pool.rewards_of(i)) for i, candidate in enumerate(pool.candidates)]
+            return [objective.scored(candidate, pool.rewards_of(i)) for i, candidate in enumerate(pool.candidates)]
         quantiles = {name: leave_one_out(values) for name, values in pool.rewards.items()}
         return [
-            judge.given(candidate, pool.rewards_of(i), {name: values[i] for name, values in quantiles.items()})
+            objective.given(candidate, pool.rewards_of(i), {name: values[i] for name, values in quantiles.items()})
             for i, candidate in enumerate(pool.candidates)
         ]
 
-    def _enough(self, scored: Sequence[Scored], judge: Judge, n: int) -> bool:
+    def _enough(self, scored: Sequence[Scored], objective: Objective, n: int) -> bool:
         """Whether `n` of them can be used, and the best is good enough to stop at."""
         if self.stop_at is None:
             return False
-        levels = [judge.level(s) for s in scored if math.isfinite(s.total)]
+        levels = [objective.level(s) for s in scored if math.isfinite(s.total)]
         return len(levels) >= n and max(levels) >= self.stop_at
 
     def _choose(self, scored: Sequence[Scored], n: int, limit: int, rng: Rng) -> tuple[tuple[int, ...], list[float]]:
@@ -207,7 +207,7 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
             return self.select.log_weights(totals, [s.candidate.text for s in left])
         return self.select.log_weights(totals)
 
-    def _vote(self, scored: Sequence[Scored], i: int) -> VoteResult | None:
+    def _vote(self, scored: Sequence[Scored], i: int) -> VoteShare | None:
         if not isinstance(self.select, Vote):
             return None
         usable = [j for j, s in enumerate(scored) if math.isfinite(s.total)]
@@ -223,7 +223,7 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
         return divergence(choice, distance, sampling)
 
     def _choice_kl(self, selection: float, scored: Scored, rank: int, limit: int, sampling: Sampling) -> KL:
-        """KL of this result's law to that of the draws. See `decoders.weights` for each estimator's claim.
+        """KL of this result's law to that of the draws. See `decoders.maths.logmath` for each estimator's claim.
 
         Order statistics bound argmax and argmin. For the first result they bound any choice among `limit` draws, early
         stopping included; for a further one only a choice among all of them, by an order that they do not set.

@@ -12,17 +12,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from decoders.blocks import Blocks, Tail, block_bound, check_blocks
-from decoders.core import EMPTY, Candidate, Cut, Prompt, Rng, Sampling
+from decoders.core import EMPTY, Candidate, EntropyStop, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import Cost, Done, Result, Run, Scored, Step
-from decoders.guidance import distances
-from decoders.judge import Judge
+from decoders.maths.logmath import INF
 from decoders.models import Models
-from decoders.pool import together
+from decoders.parts.blocks import Blocks, Tail, block_bound, check_blocks
+from decoders.parts.concurrency import together
+from decoders.parts.divergence import distances
+from decoders.parts.objective import Objective
+from decoders.parts.selection import Argmax, Beta
 from decoders.search import Search
-from decoders.select import Argmax, Beta
-from decoders.weights import INF
 
 Threshold = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -69,22 +69,22 @@ class Cascade(Search, frozen=True, extra="forbid"):
     segment_tokens: int = Field(64, ge=1, description="Tokens of a segment, at most.")
     segment_least: int = Field(4, ge=1, description="Tokens of a segment, at least.")
 
-    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+    async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         return max(
             sampling.n * min(self.batch, self.max_tries), await self.references_at_once(prompt, models, sampling)
         )
 
-    def most(self, sampling: Sampling, models: Models) -> Cost:
+    def max_cost(self, sampling: Sampling, models: Models) -> Cost:
         """Every segment that is accepted as short as can be, and every try before it as long as can be."""
         least = min(self.segment_least, self.segment_tokens)
         segments, drawn = block_bound(sampling.max_tokens, least, self.segment_tokens)
         width = sampling.n * self.max_tries
-        return Cost(width * segments, width * drawn) + self.most_rollouts(sampling, models)
+        return Cost(width * segments, width * drawn) + self.max_rollout_cost(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
         check_blocks(sampling)
-        models.policy.check_cut(sampling)
+        models.policy.check_entropy_stop(sampling)
         if sampling.is_greedy and self.max_tries > 1:
             raise InvalidRequest("At temperature 0 all tries would be the same: raise it.", "temperature")
         if self.accept_from is not None and self.accept_from > self.accept_threshold:
@@ -93,17 +93,19 @@ class Cascade(Search, frozen=True, extra="forbid"):
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         sampling = self.guided(models, sampling)
         draws = replace(sampling, n=1)
-        judge = await self.judge(prompt, models, draws, rng.fork())
+        objective = await self.objective(prompt, models, draws, rng.fork())
         starting = time.perf_counter()
-        start, passes = await self._start(prompt, models, judge)
+        start, passes = await self._start(prompt, models, objective)
         started = Cost(scored_tokens=passes, seconds={"score": time.perf_counter() - starting})
-        blocks = Blocks(prompt, models, judge, draws, rng)
+        blocks = Blocks(prompt, models, objective, draws, rng)
         climbs = [_Climb(Tail(draws), Scored(EMPTY, {}, math.nan), start) for _ in range(sampling.n)]
-        cut = Cut(self.entropy_threshold, self.segment_least)
+        entropy_stop = EntropyStop(self.entropy_threshold, self.segment_least)
         selecting = 0.0
         while going := [(i, climb) for i, climb in enumerate(climbs) if climb.open]:
             counts = [min(self.batch, self.max_tries - len(climb.refused)) for _, climb in going]
-            grown = await blocks.grow([climb.at.candidate for _, climb in going], counts, self.segment_tokens, cut=cut)
+            grown = await blocks.grow(
+                [climb.at.candidate for _, climb in going], counts, self.segment_tokens, entropy_stop=entropy_stop
+            )
             choosing = time.perf_counter()
             for (index, climb), tries in zip(going, grown, strict=True):
                 taken = self._try(climb, tries, sampling, rng)
@@ -124,19 +126,21 @@ class Cascade(Search, frozen=True, extra="forbid"):
                 )
                 for climb, d in zip(climbs, far, strict=True)
             ),
-            cost=judge.cost + started + blocks.cost + Cost(seconds={"select": selecting}) + measuring,
+            cost=objective.cost + started + blocks.cost + Cost(seconds={"select": selecting}) + measuring,
             candidates=tuple(answers),
             chosen=tuple(range(len(answers))),
-            rollouts=judge.rollouts,
+            rollouts=objective.rollouts,
         )
 
-    async def _start(self, prompt: Prompt, models: Models, judge: Judge) -> tuple[float, int]:
+    async def _start(self, prompt: Prompt, models: Models, objective: Objective) -> tuple[float, int]:
         """Where the threshold begins, and the tokens that were read to know it."""
         if self.accept_from is not None:
             return self.accept_from, 0
         empty = Candidate((), "", "length")
-        scores = await together(models.rewards[name].score(prompt, [empty]) for name in judge.names)
-        of_nothing = judge.scored(empty, {name: s[0] for name, s in zip(judge.names, scores, strict=True)}).total
+        scores = await together(models.rewards[name].score(prompt, [empty]) for name in objective.names)
+        of_nothing = objective.scored(
+            empty, {name: s[0] for name, s in zip(objective.names, scores, strict=True)}
+        ).total
         if not math.isfinite(of_nothing):
             raise NoUsableReward(
                 "The empty answer has no finite reward: say where the threshold begins, in accept_from."

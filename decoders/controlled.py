@@ -12,15 +12,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from decoders.blocks import Blocks, Tail, block_bound, check_blocks
 from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
-from decoders.guidance import Distance, distances, divergence, with_logprobs
+from decoders.maths.logmath import best_of_n_kl, normalise, selection_kl
 from decoders.models import Models
+from decoders.parts.blocks import Blocks, Tail, block_bound, check_blocks
+from decoders.parts.divergence import Distance, distances, divergence, with_logprobs
+from decoders.parts.selection import Argmax, Softmax
 from decoders.search import Search
-from decoders.select import Argmax, Softmax
-from decoders.weights import best_of_n_kl, normalise, selection_kl
 
 BlockStop = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -65,15 +65,15 @@ class Controlled(Search, frozen=True, extra="forbid"):
     beams: int = Field(1, ge=1, le=64, description="B: unfinished answers that are kept.")
     select: Annotated[Argmax | Softmax, Field(discriminator="by")] = Field(default_factory=Argmax)
 
-    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+    async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         return max(sampling.n * self.beams * self.candidates, await self.references_at_once(prompt, models, sampling))
 
-    def most(self, sampling: Sampling, models: Models) -> Cost:
+    def max_cost(self, sampling: Sampling, models: Models) -> Cost:
         """Blocks are full but for the last, so an answer has as many as fit. With `block_stop` one may be as short as
         a token: each step then draws full blocks, and may keep a token of them."""
         steps, drawn = block_bound(sampling.max_tokens, 1 if self.block_stop else self.block_tokens, self.block_tokens)
         width = sampling.n * self.beams * self.candidates
-        return Cost(width * steps, width * drawn) + self.most_rollouts(sampling, models)
+        return Cost(width * steps, width * drawn) + self.max_rollout_cost(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
@@ -89,13 +89,13 @@ class Controlled(Search, frozen=True, extra="forbid"):
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         sampling = self.guided(models, sampling)
         draws = replace(with_logprobs(sampling) if self.return_kl and sampling.guides else sampling, n=1)
-        judge = await self.judge(prompt, models, draws, rng.fork())
-        blocks = Blocks(prompt, models, judge, draws, rng)
+        objective = await self.objective(prompt, models, draws, rng.fork())
+        blocks = Blocks(prompt, models, objective, draws, rng)
         answers = [_Growth(Tail(draws)) for _ in range(sampling.n)]
         selecting = 0.0
         while any(answer.open for answer in answers):
-            begun = [candidate for answer in answers for candidate in answer.open]
-            grown = iter(await blocks.grow(begun, self.candidates, self.block_tokens, self.block_stop))
+            prefix = [candidate for answer in answers for candidate in answer.open]
+            grown = iter(await blocks.grow(prefix, self.candidates, self.block_tokens, self.block_stop))
             started = time.perf_counter()
             for index, answer in enumerate(answers):
                 if not answer.open:
@@ -126,10 +126,10 @@ class Controlled(Search, frozen=True, extra="forbid"):
                 )
                 for answer, scored, d in zip(answers, best, far, strict=True)
             ),
-            cost=judge.cost + blocks.cost + Cost(seconds={"select": selecting}) + measuring,
+            cost=objective.cost + blocks.cost + Cost(seconds={"select": selecting}) + measuring,
             candidates=tuple(beams),
             chosen=tuple(next(i for i, beam in enumerate(beams) if beam is scored) for scored in best),
-            rollouts=judge.rollouts,
+            rollouts=objective.rollouts,
         )
 
     def _advance(self, answer: _Growth, pool: list[Scored], rng: Rng) -> None:

@@ -179,19 +179,19 @@ class Rng(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """Where a block ends by itself: before its first token, after `least` of them, that is as uncertain as this.
+class EntropyStop:
+    """Where a block ends by itself: before its first token, after `min_tokens` of them, that is as uncertain as this.
 
     That is where the entropy of the next token's law over the whole vocabulary is at least `entropy` nats. The law is
     the one whose log-probabilities are reported: with guides, and without temperature, truncation and biases.
     """
 
     entropy: float
-    least: int = 1
+    min_tokens: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Law:
+class TokenLaw:
     """A next-token law to score a completion by: p(v) ~ pi(v)^policy prod_i pi_i(v)^guides[i]."""
 
     policy: float = 1.0
@@ -221,25 +221,25 @@ class Policy(Protocol):
     def extend(
         self,
         prompt: Prompt,
-        begun: Candidate,
+        prefix: Candidate,
         n: int,
         tokens: int,
         sampling: Sampling,
         rng: Rng,
         *,
-        until: Sequence[str] = (),
-        cut: Cut | None = None,
+        stop_block: Sequence[str] = (),
+        entropy_stop: EntropyStop | None = None,
     ) -> AsyncGenerator[tuple[int, Candidate, int]]:
-        """Draw `n` continuations of `begun` by at most `tokens` tokens; yield (index, whole, drawn) as each finishes.
+        """Draw `n` continuations of `prefix` by at most `tokens` tokens; yield (index, whole, drawn) as each finishes.
 
-        A whole is `begun` and what was drawn after it: its text is that of all its tokens, cut at a stop string
-        wherever that began, and its `finish` is None where it may go on. A string of `until` ends what is drawn now,
-        and is kept; `cut` ends it before a token. `sampling.max_tokens` bounds the whole. `drawn` is the number of
-        tokens it took, those that were thrown away behind a stop string included.
+        A whole is `prefix` and what was drawn after it: its text is that of all its tokens, cut at a stop string
+        wherever that began, and its `finish` is None where it may go on. A string of `stop_block` ends what is drawn
+        now, and is kept; `entropy_stop` ends it before a token. `sampling.max_tokens` bounds the whole. `drawn` is the
+        number of tokens it took, those that were thrown away behind a stop string included.
         """
 
-    def check_cut(self, sampling: Sampling) -> None:
-        """Raise `InvalidRequest` where `extend` cannot take a `cut` with this sampling."""
+    def check_entropy_stop(self, sampling: Sampling) -> None:
+        """Raise `InvalidRequest` where `extend` cannot take a `entropy_stop` with this sampling."""
 
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
         """sum_t log p(y_t | prompt, y_<t) under `law`, in nats."""

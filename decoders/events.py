@@ -36,7 +36,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Vote:
+class VoteShare:
     """The answer that was read from a completion, if any, and its share of all the votes."""
 
     answer: str | None
@@ -58,7 +58,7 @@ class Result:
     accepted: bool | None = None
     log_z: float | None = None
     """The estimate of log Z, the tilt's normaliser, that came with the answer."""
-    vote: Vote | None = None
+    vote: VoteShare | None = None
     tokens_saved: float | None = None
     """An estimate of the tokens that full best-of-N would have drawn besides."""
     pool_mean: Mapping[str, float] | None = None

@@ -12,7 +12,7 @@ GUIDE_WEIGHT = 100.0  # a guide's weight is at most this, either way
 
 
 class Reward(Protocol):
-    """A frozen judge of completions: greater is better, in the judge's own units."""
+    """A frozen objective of completions: greater is better, in the judge's own units."""
 
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> Sequence[float | None]:
         """Return one reward per completion. Raises `RewardFailed`.
@@ -50,7 +50,7 @@ class Models:
     rewards: Mapping[str, Reward] = field(default_factory=dict)
     calibration: Calibration | None = None
 
-    def weights(self, spec: RewardSpec, field: str = "decoding.reward") -> dict[str, float]:
+    def resolve_rewards(self, spec: RewardSpec, field: str = "decoding.reward") -> dict[str, float]:
         """The rewards a request means by `field`, with their weights. No name means `default`, or else the only one."""
         if spec is None:
             if "default" in self.rewards:
@@ -65,7 +65,7 @@ class Models:
                 raise UnknownReward(name, self.rewards, field)
         return weights
 
-    def guidance(self, spec: Mapping[str, float], field: str = "decoding.guides") -> dict[str, float]:
+    def resolve_guides(self, spec: Mapping[str, float], field: str = "decoding.guides") -> dict[str, float]:
         """The guides a request means by `field`, those of weight zero left out. Raises `InvalidRequest`."""
         loaded = ", ".join(sorted(self.policy.guides)) or "none"
         for name, weight in spec.items():

@@ -16,15 +16,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from decoders.blocks import Blocks, block_bound, check_blocks
 from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
-from decoders.guidance import distances, divergence, with_logprobs
+from decoders.maths.logmath import INF, logsumexp, normalise, scaled
 from decoders.models import Models
+from decoders.parts.blocks import Blocks, block_bound, check_blocks
+from decoders.parts.divergence import distances, divergence, with_logprobs
+from decoders.parts.selection import Beta
 from decoders.search import Search
-from decoders.select import Beta
-from decoders.weights import INF, logsumexp, normalise, scaled
 
 
 @dataclass
@@ -72,13 +72,13 @@ class Particles(Search, frozen=True, extra="forbid"):
     beta: Beta = 1.0
     ess_threshold: float = Field(0.5, ge=0, le=1, description="Resample below this share of P; 0 never does.")
 
-    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+    async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         return max(sampling.n * self.particles, await self.references_at_once(prompt, models, sampling))
 
-    def most(self, sampling: Sampling, models: Models) -> Cost:
+    def max_cost(self, sampling: Sampling, models: Models) -> Cost:
         width = sampling.n * self.particles
         steps, drawn = block_bound(sampling.max_tokens, self.block_tokens, self.block_tokens)
-        return Cost(width * steps, width * drawn) + self.most_rollouts(sampling, models)
+        return Cost(width * steps, width * drawn) + self.max_rollout_cost(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
@@ -89,8 +89,8 @@ class Particles(Search, frozen=True, extra="forbid"):
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         sampling = self.guided(models, sampling)
         draws = replace(with_logprobs(sampling) if self.return_kl and sampling.guides else sampling, n=1)
-        judge = await self.judge(prompt, models, draws, rng.fork())
-        blocks = Blocks(prompt, models, judge, draws, rng)
+        objective = await self.objective(prompt, models, draws, rng.fork())
+        blocks = Blocks(prompt, models, objective, draws, rng)
         populations = [self._start() for _ in range(sampling.n)]
         weighing = 0.0
         while any(population.open for population in populations):
@@ -137,10 +137,10 @@ class Particles(Search, frozen=True, extra="forbid"):
         everyone = [scored for population in populations for scored in population.rewards if scored is not None]
         yield Done(
             tuple(results),
-            cost=judge.cost + blocks.cost + Cost(seconds={"select": weighing}) + measuring,
+            cost=objective.cost + blocks.cost + Cost(seconds={"select": weighing}) + measuring,
             candidates=tuple(everyone),
             chosen=tuple(i * self.particles + p for i, p in enumerate(chosen)),
-            rollouts=judge.rollouts,
+            rollouts=objective.rollouts,
         )
 
     def _start(self) -> _Population:

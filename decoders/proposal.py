@@ -20,10 +20,11 @@ from decoders.controlled import Controlled
 from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import KL, Cost, Done, Result, Run
-from decoders.guidance import Distance
 from decoders.models import Models
 from decoders.particles import Particles
-from decoders.pool import Pool, together
+from decoders.parts.concurrency import together
+from decoders.parts.divergence import Distance
+from decoders.parts.scored_candidates import ScoredCandidates
 from decoders.rejection import Rejection
 from decoders.reward_guided import RewardGuided
 from decoders.sample import Sample
@@ -59,20 +60,20 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
 
     proposal: Proposal | None = Field(None, description="The strategy whose answers it chooses among.")
 
-    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+    async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         if self.proposal is None:
-            return await super().sequences(prompt, models, sampling)
+            return await super().max_sequences(prompt, models, sampling)
         runs, each = _runs(self.proposal, self._batch)
-        inner = await self.proposal.sequences(prompt, models, replace(sampling, n=each))
+        inner = await self.proposal.max_sequences(prompt, models, replace(sampling, n=each))
         return runs * inner + await self.references_at_once(prompt, models, sampling)
 
-    def most(self, sampling: Sampling, models: Models) -> Cost:
+    def max_cost(self, sampling: Sampling, models: Models) -> Cost:
         if self.proposal is None:
-            return super().most(sampling, models)
-        most = self.most_rollouts(sampling, models)
+            return super().max_cost(sampling, models)
+        most = self.max_rollout_cost(sampling, models)
         for begin in range(0, self._limit, self._batch):
             runs, each = _runs(self.proposal, min(self._batch, self._limit - begin))
-            most = sum([self.proposal.most(replace(sampling, n=each), models)] * runs, most)
+            most = sum([self.proposal.max_cost(replace(sampling, n=each), models)] * runs, most)
         return most
 
     def check(self, models: Models, sampling: Sampling) -> None:
@@ -97,7 +98,7 @@ class BestOfN(FlatBestOfN, frozen=True, extra="forbid"):
         return self.proposal is None
 
     async def _draw(
-        self, pool: Pool, n: int, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng
+        self, pool: ScoredCandidates, n: int, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng
     ) -> list[Result]:
         if self.proposal is None:
             return await super()._draw(pool, n, prompt, models, sampling, rng)

@@ -13,18 +13,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from decoders.acceptance import log_rate
-from decoders.budget import times
 from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
-from decoders.guidance import distances, divergence, with_logprobs
+from decoders.maths.acceptance import log_rate
+from decoders.maths.logmath import INF, logsumexp
+from decoders.maths.transforms import expected_draws
 from decoders.models import Models
-from decoders.pool import Pool, mean_rewards
+from decoders.parts.budget import times
+from decoders.parts.divergence import distances, divergence, with_logprobs
+from decoders.parts.scored_candidates import ScoredCandidates, mean_rewards
+from decoders.parts.selection import Beta, Softmax
 from decoders.search import Search
-from decoders.select import Beta, Softmax
-from decoders.transforms import expected_draws
-from decoders.weights import INF, logsumexp
 
 
 class Rejection(Search, frozen=True, extra="forbid"):
@@ -38,10 +38,10 @@ class Rejection(Search, frozen=True, extra="forbid"):
     reward is never accepted.
 
     KL is that of an accepted answer, s/beta - log Z; none for any other. Log Z is estimated from the draws, without
-    bias though they stop at acceptance (`decoders.acceptance`), as long as `max_draws` is enough. Runs that it cuts off
-    are missing from the accepted ones, whose log Z then comes out too great, and KL too small: by .02 nats where
-    `max_draws` is 5 times the mean number of draws, by .7 where it is just that. Of a run that was cut off, log Z is
-    the logarithm of the draws' mean weight.
+    bias though they stop at acceptance (`decoders.maths.acceptance`), as long as `max_draws` is enough. Runs that it
+    cuts off are missing from the accepted ones, whose log Z then comes out too great, and KL too small: by .02 nats
+    where `max_draws` is 5 times the mean number of draws, by .7 where it is just that. Of a run that was cut off,
+    log Z is the logarithm of the draws' mean weight.
     """
 
     strategy: Literal["rejection"] = "rejection"
@@ -52,15 +52,15 @@ class Rejection(Search, frozen=True, extra="forbid"):
     batch: int = Field(16, ge=1, le=256, description="Candidates drawn at a time.")
     max_draws: int = Field(256, ge=1, le=4096, description="Candidates for all results together.")
 
-    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+    async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         return max(min(self.batch, self.max_draws), await self.references_at_once(prompt, models, sampling))
 
-    def most(self, sampling: Sampling, models: Models) -> Cost:
-        return times(sampling, self.max_draws) + self.most_rollouts(sampling, models)
+    def max_cost(self, sampling: Sampling, models: Models) -> Cost:
+        return times(sampling, self.max_draws) + self.max_rollout_cost(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
-        weights = models.weights(self.reward)
+        weights = models.resolve_rewards(self.reward)
         if sampling.is_greedy:
             raise InvalidRequest("At temperature 0 all draws would be the same: raise it.", "temperature")
         if sampling.n > self.max_draws:
@@ -86,9 +86,13 @@ class Rejection(Search, frozen=True, extra="forbid"):
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         sampling = self.guided(models, sampling)
         draws = replace(with_logprobs(sampling) if self.return_kl and sampling.guides else sampling, n=1, stream=False)
-        judge = await self.judge(prompt, models, draws, rng.fork())
-        bound = self.r_max if self.r_max is not None else math.fsum(w * judge.phi(1.0) for w in judge.weights.values())
-        pool = Pool(judge.names)
+        objective = await self.objective(prompt, models, draws, rng.fork())
+        bound = (
+            self.r_max
+            if self.r_max is not None
+            else math.fsum(w * objective.phi(1.0) for w in objective.weights.values())
+        )
+        pool = ScoredCandidates(objective.names)
         scored: list[Scored] = []
         accepted: list[int] = []
         before = (0, 0)  # draws and acceptances before the last batch
@@ -96,7 +100,7 @@ class Rejection(Search, frozen=True, extra="forbid"):
             before = len(scored), len(accepted)
             await pool.draw(prompt, min(self.batch, self.max_draws - len(scored)), models, draws, rng)
             for i in range(len(scored), len(pool.candidates)):
-                scored.append(self._bounded(judge.scored(pool.candidates[i], pool.rewards_of(i)), bound))
+                scored.append(self._bounded(objective.scored(pool.candidates[i], pool.rewards_of(i)), bound))
                 if len(accepted) < sampling.n and self._accepts(scored[i].total, bound, rng):
                     accepted.append(i)
                     yield Step(scored[i].candidate, len(accepted) - 1)
@@ -133,10 +137,10 @@ class Rejection(Search, frozen=True, extra="forbid"):
             )
         yield Done(
             tuple(results),
-            cost=judge.cost + pool.cost + Cost(seconds={"select": selected - selecting}) + measuring,
+            cost=objective.cost + pool.cost + Cost(seconds={"select": selected - selecting}) + measuring,
             candidates=tuple(scored),
             chosen=tuple(chosen),
-            rollouts=judge.rollouts,
+            rollouts=objective.rollouts,
         )
 
     def _bounded(self, scored: Scored, bound: float) -> Scored:

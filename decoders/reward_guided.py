@@ -24,6 +24,6 @@ class RewardGuided(Draw, frozen=True, extra="forbid"):
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
-        if not models.guidance(self.guides):
+        if not models.resolve_guides(self.guides):
             loaded = ", ".join(sorted(models.policy.guides)) or "none"
             raise InvalidRequest(f"Name a guide and its weight. Loaded guides: {loaded}.", "decoding.guides")

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from copy import copy
 
-from decoders.weights import normalise
+from decoders.maths.logmath import normalise
 
 SEED_BITS = 62  # an engine adds the index of a sample to its seed, and must not overflow 64 bits
 ENGINE_RANDOM = -1  # the seed that vLLM reads as none

@@ -7,13 +7,13 @@ import time
 from typing import ClassVar, Literal
 
 from decoders.base import Decoder
-from decoders.budget import times
 from decoders.core import Candidate, Prompt, Rng, Sampling, join
 from decoders.errors import InvalidRequest
 from decoders.events import KL, Cost, Done, Result, Run, Step
-from decoders.guidance import distances, divergence, with_logprobs
 from decoders.models import Models
-from decoders.pool import together
+from decoders.parts.budget import times
+from decoders.parts.concurrency import together
+from decoders.parts.divergence import distances, divergence, with_logprobs
 
 
 class Draw(Decoder, frozen=True, extra="forbid"):
@@ -21,10 +21,10 @@ class Draw(Decoder, frozen=True, extra="forbid"):
 
     scores_prompts: ClassVar[bool] = True
 
-    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:  # noqa: ARG002
+    async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:  # noqa: ARG002
         return sampling.n
 
-    def most(self, sampling: Sampling, models: Models) -> Cost:  # noqa: ARG002
+    def max_cost(self, sampling: Sampling, models: Models) -> Cost:  # noqa: ARG002
         return times(sampling, sampling.n)
 
     def check(self, models: Models, sampling: Sampling) -> None:
@@ -32,7 +32,7 @@ class Draw(Decoder, frozen=True, extra="forbid"):
         if sampling.is_greedy and sampling.n > 1:
             raise InvalidRequest("At temperature 0 all results would be the same: leave n at 1.", "n")
         if self.reward is not None:
-            models.weights(self.reward)
+            models.resolve_rewards(self.reward)
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         started = time.perf_counter()
@@ -49,7 +49,7 @@ class Draw(Decoder, frozen=True, extra="forbid"):
             await samples.aclose()
         candidates = [join(p) for p in parts]
         drawn = time.perf_counter()
-        weights = {} if self.reward is None else models.weights(self.reward)
+        weights = {} if self.reward is None else models.resolve_rewards(self.reward)
         scores = await together(models.rewards[name].score(prompt, candidates) for name in weights)
         scored = time.perf_counter()
         far, measuring = await distances(models, prompt, candidates, sampling, asked=self.return_kl)

@@ -3,14 +3,14 @@
 import time
 from collections.abc import Sequence
 
-from decoders.budget import times
 from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, UnreadableText
 from decoders.events import Cost, Done, Result, Run
-from decoders.judge import Judge
 from decoders.models import Models, Reward, RewardSpec
-from decoders.pool import together
-from decoders.rollouts import missing, rollouts, size
+from decoders.parts.budget import times
+from decoders.parts.concurrency import together
+from decoders.parts.objective import Objective
+from decoders.parts.rollouts import missing, rollouts, size
 
 
 class Score:
@@ -38,13 +38,13 @@ class Score:
         self._count = count
         self._on_demand = on_demand
 
-    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+    async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         count = self._references(models)
-        if count and not await missing(prompt, count, models, list(models.weights(self._reward)), sampling):
+        if count and not await missing(prompt, count, models, list(models.resolve_rewards(self._reward)), sampling):
             count = 0
         return max(len(self._completions), count)
 
-    def most(self, sampling: Sampling, models: Models) -> Cost:
+    def max_cost(self, sampling: Sampling, models: Models) -> Cost:
         """The most that it may draw: the rollouts, where it is allowed to."""
         return times(sampling, self._references(models))
 
@@ -52,26 +52,26 @@ class Score:
         return size(self._count, models) if self._calibrated and self._on_demand else 0
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
-        weights = models.weights(self._reward)
-        judge = Judge(weights)
+        weights = models.resolve_rewards(self._reward)
+        objective = Objective(weights)
         if self._calibrated:
             count = size(self._count, models)
-            judge = Judge(
+            objective = Objective(
                 weights,
                 reference=await rollouts(
-                    prompt, count, models, judge.names, sampling, rng, on_demand=self._on_demand, field="on_demand"
+                    prompt, count, models, objective.names, sampling, rng, on_demand=self._on_demand, field="on_demand"
                 ),
             )
         started = time.perf_counter()
-        columns = await together(self._scores(prompt, models.rewards[name]) for name in judge.names)
+        columns = await together(self._scores(prompt, models.rewards[name]) for name in objective.names)
         tokens = sum(len(prompt.tokens) + len(c.tokens) for c in self._completions)
-        rows = [dict(zip(judge.names, row, strict=True)) for row in zip(*columns, strict=True)]
-        scored = [judge.scored(c, rewards) for c, rewards in zip(self._completions, rows, strict=True)]
+        rows = [dict(zip(objective.names, row, strict=True)) for row in zip(*columns, strict=True)]
+        scored = [objective.scored(c, rewards) for c, rewards in zip(self._completions, rows, strict=True)]
         yield Done(
             results=tuple(Result(s.candidate, rewards=s.rewards, calibrated=s.calibrated) for s in scored),
             candidates=tuple(scored),
-            cost=judge.cost
-            + Cost(scored_tokens=tokens * len(judge.names), seconds={"score": time.perf_counter() - started}),
+            cost=objective.cost
+            + Cost(scored_tokens=tokens * len(objective.names), seconds={"score": time.perf_counter() - started}),
         )
 
     async def _scores(self, prompt: Prompt, reward: Reward) -> Sequence[float | None]:

@@ -6,14 +6,14 @@ from typing import Annotated
 from pydantic import Field
 
 from decoders.base import Decoder
-from decoders.budget import times
 from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import Cost
-from decoders.judge import Judge
+from decoders.maths.transforms import Identity, Transform
 from decoders.models import Models, scores_all
-from decoders.rollouts import missing, rollouts, size
-from decoders.transforms import Identity, Transform
+from decoders.parts.budget import times
+from decoders.parts.objective import Objective
+from decoders.parts.rollouts import missing, rollouts, size
 
 Count = Annotated[int, Field(ge=1, le=1024)]
 
@@ -35,13 +35,13 @@ class Search(Decoder, frozen=True, extra="forbid"):
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
-        self.weights(models)
+        self.reward_weights(models)
         if not self.calibrated and not isinstance(self.transform, Identity):
             raise InvalidRequest("A transform is of a calibrated reward: set calibrated.", "decoding.transform")
 
-    def weights(self, models: Models) -> dict[str, float]:
+    def reward_weights(self, models: Models) -> dict[str, float]:
         """The rewards it goes by. Raises `InvalidRequest` for one that is not loaded."""
-        return models.weights(self.reward)
+        return models.resolve_rewards(self.reward)
 
     def keeps_all(self, models: Models) -> bool:
         """Whether every candidate has a finite number to go by.
@@ -50,25 +50,28 @@ class Search(Decoder, frozen=True, extra="forbid"):
         no bound on its divergence may be claimed: not even in a run in which all were there.
         """
         reshaped = not self.calibrated or math.isfinite(self.transform(0.0))
-        return reshaped and all(scores_all(models.rewards[name]) for name in self.weights(models))
+        return reshaped and all(scores_all(models.rewards[name]) for name in self.reward_weights(models))
 
-    async def judge(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Judge:
-        """The number to go by, with its rollouts where it needs any. Raises `InvalidRequest`, and as `Pool.draw`."""
-        weights = self.weights(models)
+    async def objective(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Objective:
+        """The number to go by, with its rollouts where it needs any.
+
+        Raise `InvalidRequest`, and what `ScoredCandidates.draw` raises.
+        """
+        weights = self.reward_weights(models)
         if not self.calibrated:
-            return Judge(weights)
+            return Objective(weights)
         count = size(self.rollouts, models)
         reference = await rollouts(prompt, count, models, list(weights), sampling, rng, on_demand=self.on_demand)
-        return Judge(weights, self.transform, reference)
+        return Objective(weights, self.transform, reference)
 
-    def most_rollouts(self, sampling: Sampling, models: Models) -> Cost:
+    def max_rollout_cost(self, sampling: Sampling, models: Models) -> Cost:
         """What its rollouts may take."""
         return times(sampling, self.references(models))
 
     async def references_at_once(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         """Return how many rollouts it has to draw: none where the store has those of every reward."""
         count = self.references(models)
-        if count and not await missing(prompt, count, models, list(self.weights(models)), sampling):
+        if count and not await missing(prompt, count, models, list(self.reward_weights(models)), sampling):
             return 0
         return count
 

@@ -14,15 +14,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from decoders.blocks import Blocks, check_blocks
 from decoders.core import EMPTY, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
-from decoders.guidance import distances, divergence, with_logprobs
+from decoders.maths.logmath import INF
 from decoders.models import Models
+from decoders.parts.blocks import Blocks, check_blocks
+from decoders.parts.divergence import distances, divergence, with_logprobs
+from decoders.parts.selection import Argmax
 from decoders.search import Search
-from decoders.select import Argmax
-from decoders.weights import INF
 
 
 def _rising(checkpoints: list[int]) -> list[int]:
@@ -76,17 +76,17 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
     ] = Field(default_factory=lambda: [16, 32, 64, 128], description="Lengths in tokens at which some are given up.")
     keep: float = Field(0.5, gt=0, le=1, description="The fraction of the unfinished that goes on, rounded up.")
 
-    async def sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+    async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         return max(sampling.n * self.n, await self.references_at_once(prompt, models, sampling))
 
-    def most(self, sampling: Sampling, models: Models) -> Cost:
+    def max_cost(self, sampling: Sampling, models: Models) -> Cost:
         """Each stretch between checkpoints with as many as can be left."""
         ends = [*(c for c in self.checkpoints if c < sampling.max_tokens), sampling.max_tokens]
         tokens, left = 0, self.n
         for begin, end in pairwise([0, *ends]):
             tokens += left * (end - begin)
             left = self._kept(left)
-        return Cost(sampling.n * self.n, sampling.n * tokens) + self.most_rollouts(sampling, models)
+        return Cost(sampling.n * self.n, sampling.n * tokens) + self.max_rollout_cost(sampling, models)
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
@@ -97,8 +97,8 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         sampling = self.guided(models, sampling)
         draws = replace(with_logprobs(sampling) if self.return_kl and sampling.guides else sampling, n=1)
-        judge = await self.judge(prompt, models, draws, rng.fork())
-        blocks = Blocks(prompt, models, judge, draws, rng)
+        objective = await self.objective(prompt, models, draws, rng.fork())
+        blocks = Blocks(prompt, models, objective, draws, rng)
         races = [_Race() for _ in range(sampling.n)]
         stretches = [b - a for a, b in pairwise([0, *self.checkpoints, self.checkpoints[-1] + sampling.max_tokens])]
         selecting = 0.0
@@ -137,10 +137,13 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
                 )
                 for race, scored, d in zip(races, best, far, strict=True)
             ),
-            cost=judge.cost + self._counted(blocks.cost, sampling.n) + Cost(seconds={"select": selecting}) + measuring,
+            cost=objective.cost
+            + self._counted(blocks.cost, sampling.n)
+            + Cost(seconds={"select": selecting})
+            + measuring,
             candidates=tuple(candidates),
             chosen=tuple(next(i for i, s in enumerate(candidates) if s is scored) for scored in best),
-            rollouts=judge.rollouts,
+            rollouts=objective.rollouts,
         )
 
     def _kept(self, count: int) -> int:

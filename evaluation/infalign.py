@@ -26,9 +26,9 @@ from scipy.stats import t as student
 from decoders import BestOfN
 from decoders.core import Sampling
 from decoders.events import Done
+from decoders.maths.transforms import Exponential, Identity, Transform, expected_draws
 from decoders.models import Models
 from decoders.rng import SeededRng
-from decoders.transforms import Exponential, Identity, Transform, expected_draws
 from evaluation.replay import Exhausted, Kept, Pool, Replay, load
 from evaluation.winrates import best_of_n_win_rate, beta_at, worst_of_n_win_rate
 

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from decoders.core import Candidate, Prompt, Sampling, Tokens
-from decoders.pool import both
+from decoders.parts.concurrency import both
 from decoders.rng import SeededRng
 from evaluation.replay import Pool, save
+from server import loading
 from server.demo.defaults import settings
-from server.engines import build
-from server.settings import Settings
+from server.settings.reading import read_settings
 from training.sentiment.prompts import HELD_OUT_CHAT, HELD_OUT_RAW
 
 TOKENS = 32
@@ -31,9 +31,9 @@ BATCH = 88
 async def pools(prompts: int, draws: int, file: Path, console: Console) -> None:
     """So many prompts, raw ones and messages, with so many draws each; a line of the file as soon as one is done."""
     own = {key: value for key, value in settings().items() if key not in ("guides", "calibration")}
-    loaded = build.build(Settings.read(**own), lambda what: console.print(f"loading {what}"))
+    loaded = loading.build(read_settings(**own), lambda what: console.print(f"loading {what}"))
     try:
-        await build.warm(loaded)
+        await loading.warm(loaded)
         texts = [
             *(await asyncio.gather(*(loaded.text.encode(text) for text in HELD_OUT_RAW))),
             *(await asyncio.gather(*(loaded.text.chat([{"role": "user", "content": t}]) for t in HELD_OUT_CHAT))),
@@ -48,7 +48,7 @@ async def pools(prompts: int, draws: int, file: Path, console: Console) -> None:
         await loaded.aclose()
 
 
-async def _pool(loaded: build.Loaded, prompt: Prompt, draws: int, seed: int, tick: Callable[[int], None]) -> Pool:
+async def _pool(loaded: loading.Loaded, prompt: Prompt, draws: int, seed: int, tick: Callable[[int], None]) -> Pool:
     """Batch by batch, each scored while the next is drawn."""
     rng = SeededRng(seed)
     drawn: list[Candidate] = []
@@ -64,21 +64,21 @@ async def _pool(loaded: build.Loaded, prompt: Prompt, draws: int, seed: int, tic
     return Pool(prompt, [c.tokens for c in drawn], rewards)
 
 
-async def _draw(loaded: build.Loaded, prompt: Prompt, n: int, rng: SeededRng) -> list[Candidate]:
+async def _draw(loaded: loading.Loaded, prompt: Prompt, n: int, rng: SeededRng) -> list[Candidate]:
     if n == 0:
         return []
     samples = loaded.models.policy.sample(prompt, n, Sampling(max_tokens=TOKENS), rng)
     return [candidate async for _, candidate in samples]
 
 
-async def _score(loaded: build.Loaded, prompt: Prompt, batch: Sequence[Candidate]) -> dict[Tokens, float]:
+async def _score(loaded: loading.Loaded, prompt: Prompt, batch: Sequence[Candidate]) -> dict[Tokens, float]:
     """Of whole completions and of their beginnings."""
     parts = [c for whole in batch for c in (whole, *_beginnings(loaded, prompt, whole))]
     scores = await loaded.models.rewards["default"].score(prompt, parts) if parts else []
     return {part.tokens: reward for part, reward in zip(parts, scores, strict=True) if reward is not None}
 
 
-def _beginnings(loaded: build.Loaded, prompt: Prompt, whole: Candidate) -> list[Candidate]:
+def _beginnings(loaded: loading.Loaded, prompt: Prompt, whole: Candidate) -> list[Candidate]:
     """As `Policy.extend` would give them: unfinished."""
     cuts = [whole.tokens[:n] for n in BEGINNINGS if n < len(whole.tokens)]
     before = loaded.text.decode(prompt.tokens)

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from decoders.core import Candidate, Cut, Law, Prompt, Rng, Sampling, Tokens
+from decoders.core import Candidate, EntropyStop, Prompt, Rng, Sampling, TokenLaw, Tokens
 
 Rewards = dict[Tokens, float]
 
@@ -46,7 +46,7 @@ class Replay:
     name: str = "replay"
     guides: Mapping[str, str] = field(default_factory=dict)
     used: int = 0
-    begun: dict[Tokens, list[Tokens]] = field(default_factory=dict)
+    prefix: dict[Tokens, list[Tokens]] = field(default_factory=dict)
 
     async def sample(
         self,
@@ -63,28 +63,28 @@ class Replay:
     async def extend(
         self,
         prompt: Prompt,  # noqa: ARG002
-        begun: Candidate,
+        prefix: Candidate,
         n: int,
         tokens: int,
         sampling: Sampling,  # noqa: ARG002
         rng: Rng,  # noqa: ARG002
         *,
-        until: Sequence[str] = (),  # noqa: ARG002
-        cut: Cut | None = None,  # noqa: ARG002
+        stop_block: Sequence[str] = (),  # noqa: ARG002
+        entropy_stop: EntropyStop | None = None,  # noqa: ARG002
     ) -> AsyncGenerator[tuple[int, Candidate, int]]:
         """A beginning goes on as its own draw did; so only the empty one has more than one continuation."""
         for i in range(n):
-            whole = self._next() if not begun.tokens else self.begun[begun.tokens].pop()
-            part = whole[: len(begun.tokens) + tokens]
+            whole = self._next() if not prefix.tokens else self.prefix[prefix.tokens].pop()
+            part = whole[: len(prefix.tokens) + tokens]
             if len(part) < len(whole):
-                self.begun.setdefault(part, []).append(whole)
+                self.prefix.setdefault(part, []).append(whole)
             finish = "length" if len(part) == len(whole) else None
-            yield i, Candidate(part, "", finish), len(part) - len(begun.tokens)  # type: ignore[arg-type]
+            yield i, Candidate(part, "", finish), len(part) - len(prefix.tokens)  # type: ignore[arg-type]
 
-    def check_cut(self, sampling: Sampling) -> None:
+    def check_entropy_stop(self, sampling: Sampling) -> None:
         raise NotImplementedError
 
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
         raise NotImplementedError
 
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
-from decoders.transforms import Transform, tilt_kl
+from decoders.maths.transforms import Transform, tilt_kl
 
 Density = Callable[[float], float]
 

@@ -17,8 +17,8 @@ from server.settings import ServerSettings, Settings, SettingsError
 from server.starting import make_demo
 
 if TYPE_CHECKING:
-    from server.calibrate import Bodies
-    from server.engines.build import Loaded
+    from server.calibration.filling import Bodies
+    from server.loading import Loaded
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -84,7 +84,7 @@ def check(
     try:
         settings = _settings(config, toy=toy, host=host, port=port)
         if config is not None and not toy:
-            from server.engines.build import prepare
+            from server.loading import prepare
 
             prepare(settings)
     except SettingsError as error:
@@ -101,7 +101,7 @@ def calibrate(
     rollouts: Annotated[int | None, typer.Option(min=1, help="Overrides calibration.rollouts.")] = None,
 ) -> None:
     """Draw and store the policy samples behind calibrated rewards, ahead of the requests that ask for them."""
-    from server.calibrate import PromptsError, read
+    from server.calibration.filling import PromptsError, read
 
     signal.signal(signal.SIGTERM, _leave)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -142,7 +142,7 @@ def add_key(
     file: Annotated[Path, typer.Option(help="The key file; made if need be, readable by you alone.")],
 ) -> None:
     """Make a key, keep its hash in FILE, and print it this once."""
-    from server import auth
+    from server.http import auth
 
     key = auth.new_key()
     try:
@@ -174,12 +174,12 @@ def _refused(error: SettingsError) -> typer.Exit:
 
 
 async def _serve(settings: Settings, server: ServerSettings, *, toy: bool) -> bool:
-    from server.engines import build
-    from server.run import serve as run
+    from server import loading
+    from server.http.uvicorn_server import serve as run
 
     loaded = _load(settings, toy=toy)
     try:
-        await build.warm(loaded)
+        await loading.warm(loaded)
     except BaseException:
         await loaded.aclose()
         raise
@@ -199,14 +199,14 @@ async def _calibrate(
     """Fill the store, with a progress bar; the process's exit status."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from server.calibrate import calibrate, prompts
-    from server.engines import build
+    from server import loading
+    from server.calibration.filling import calibrate, prompts
 
     loaded = _load(settings, toy=toy)
     try:
-        await build.warm(loaded)
+        await loading.warm(loaded)
         models = loaded.models
-        rewards = list(models.weights(dict.fromkeys(names or models.rewards, 1.0), "reward"))
+        rewards = list(models.resolve_rewards(dict.fromkeys(names or models.rewards, 1.0), "reward"))
         if not rewards:
             raise SettingsError("there is no reward to calibrate: name some under rewards")
         count = rollouts or settings.calibration.rollouts
@@ -226,9 +226,11 @@ async def _calibrate(
 
 
 def _load(settings: Settings, *, toy: bool) -> "Loaded":
-    from server.engines import build
+    from server import loading
 
-    return build.toy(settings) if toy else build.build(settings, lambda what: typer.echo(f"loading {what}", err=True))
+    return (
+        loading.toy(settings) if toy else loading.build(settings, lambda what: typer.echo(f"loading {what}", err=True))
+    )
 
 
 def _leave(number: int, frame: object) -> NoReturn:  # noqa: ARG001

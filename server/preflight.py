@@ -1,7 +1,7 @@
 """What can be known to fail before any engine is started, all of it at once, a line each.
 
 An engine takes a minute to load, so whatever is cheap is looked at first: models that are not there, functions that
-cannot be imported, files, keys, the port. What only vLLM can tell, `server.engines.build.prepare` asks it.
+cannot be imported, files, keys, the port. What only vLLM can tell, `server.loading.prepare` asks it.
 """
 
 import errno
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from server import auth
 from server.engines.function import load
+from server.http import auth
 from server.installed import NO_ENGINE, engine
 from server.settings import (
     CalibrationSettings,
@@ -27,7 +27,7 @@ from server.settings import (
     ServerSettings,
     SettingsError,
 )
-from server.settings_reading import Parts
+from server.settings.reading import Parts
 
 CONFIGS = ("config.json", "params.json")  # of a checkpoint: Transformers' and Mistral's
 ADAPTER = "adapter_config.json"

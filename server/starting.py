@@ -8,7 +8,7 @@ from server import preflight
 from server.engines.function import find_beside
 from server.installed import engine
 from server.settings import Settings, SettingsError
-from server.settings_reading import read
+from server.settings.reading import read
 
 DEMO = "SmolLM2-135M-Instruct"
 

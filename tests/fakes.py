@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from decoders.core import Candidate, Policy, Prompt, Rng, Sampling
 from decoders.models import Models, Reward
-from server.engines.build import Loaded
-from server.engines.guard import Guarded
+from server.engines.reward_timeout import Guarded
 from server.engines.toy import ToyPolicy, ToyReward, ToyText
+from server.loading import Loaded
 from tests.serving import PATIENCE
 from tests.watched import Unguided
 

@@ -31,7 +31,7 @@ def sentencepiece() -> Any:
     return fast
 
 
-def begun() -> Any:
+def prefix() -> Any:
     """The same, which also puts a token before every text."""
     from tokenizers import processors
 

@@ -14,8 +14,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from server.engines.build import Loaded
-from server.run import Server
+from server.http.uvicorn_server import Server
+from server.loading import Loaded
 from server.settings import ServerSettings
 
 Json = dict[str, Any]

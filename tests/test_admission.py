@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.admission import Admission
 from server.errors import Overloaded
+from server.runtime.admission import Admission
 from tests.fakes import HeldPolicy, world
 from tests.serving import PATIENCE, meanwhile, ok, refused, serving, until
 from tests.test_bounds import Store

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from decoders.core import Alternative, Candidate, TokenLogprob
-from server.alignment import Held, aligned
+from server.http.logprob_alignment import Held, aligned
 
 LINES = ["the film was fine", "日本語の文。END", "naïve façade — 😀👍🏽 END", "привет, мир", "مرحبا 🙂"]
 

@@ -12,9 +12,10 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from server import auth, cli
-from server.app import create_app
-from server.engines.build import toy
+from server import cli
+from server.http import auth
+from server.http.app import create_app
+from server.loading import toy
 from server.settings import ServerSettings, SettingsError
 from tests.serving import Api, ok, refused, serving
 

@@ -9,9 +9,9 @@ import pytest
 
 from decoders import BestOfN
 from decoders.core import Sampling, Tokens
+from decoders.maths.logmath import best_of_n_kl, win_rate_bound
 from decoders.models import Models
-from decoders.select import Argmax, Argmin, Pessimistic, Select, Softmax
-from decoders.weights import best_of_n_kl, win_rate_bound
+from decoders.parts.selection import Argmax, Argmin, Pessimistic, Select, Softmax
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import joint_law, law, on

@@ -12,9 +12,9 @@ from decoders import BestOfN
 from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest, UnknownReward
 from decoders.events import Result
+from decoders.maths.logmath import best_of_n_kl, ranked_kl
 from decoders.models import Models, Reward
-from decoders.select import Argmin, Pessimistic, Softmax
-from decoders.weights import best_of_n_kl, ranked_kl
+from decoders.parts.selection import Argmin, Pessimistic, Softmax
 from evaluation.replay import Kept
 from server.engines.toy import EOS, ToyBrevity, ToyPolicy, ToyReward
 from tests import laws
@@ -209,7 +209,7 @@ def test_fields_out_of_range_are_refused(fields: dict[str, Any]) -> None:
 
 def test_sequences_in_the_engine() -> None:
     async def ask(decoder: BestOfN, models: Models = MODELS) -> int:
-        return await decoder.sequences(PROMPT, models, Sampling())
+        return await decoder.max_sequences(PROMPT, models, Sampling())
 
     async def test() -> None:
         assert await ask(BestOfN(n=6)) == 6

@@ -12,7 +12,7 @@ from decoders import BestOfN
 from decoders.core import Candidate, Prompt, Sampling, Tokens
 from decoders.errors import NoUsableReward
 from decoders.models import Models
-from decoders.select import Argmax, Argmin, Pessimistic, Select, Softmax
+from decoders.parts.selection import Argmax, Argmin, Pessimistic, Select, Softmax
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import answers, collect, done, every_path, joint_law, law, on

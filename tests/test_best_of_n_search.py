@@ -10,7 +10,7 @@ import scipy.stats
 
 from decoders import BestOfN
 from decoders.models import Models
-from decoders.select import Pessimistic, Select, Softmax
+from decoders.parts.selection import Pessimistic, Select, Softmax
 from server.engines.toy import ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import Branch, answers, collect, every_path, law, mean, on

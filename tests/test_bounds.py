@@ -11,7 +11,7 @@ import pytest
 
 from decoders import STRATEGIES, BestOfN, Cascade, Controlled, Rejection
 from decoders.base import Decoder
-from decoders.core import Candidate, Law, Prompt, Rng, Sampling
+from decoders.core import Candidate, Prompt, Rng, Sampling, TokenLaw
 from decoders.errors import InvalidRequest
 from decoders.events import Done
 from decoders.models import Calibration, Models
@@ -55,9 +55,9 @@ class CountingPolicy:
                 self.open -= left
 
     async def extend(
-        self, prompt: Prompt, begun: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
+        self, prompt: Prompt, prefix: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
     ) -> AsyncGenerator[tuple[int, Candidate, int]]:
-        async with aclosing(self.inner.extend(prompt, begun, n, tokens, sampling, rng, **more)) as samples:
+        async with aclosing(self.inner.extend(prompt, prefix, n, tokens, sampling, rng, **more)) as samples:
             left = self._opened(n)
             try:
                 async for i, whole, drawn in samples:
@@ -69,10 +69,10 @@ class CountingPolicy:
             finally:
                 self.open -= left
 
-    def check_cut(self, sampling: Sampling) -> None:
-        self.inner.check_cut(sampling)
+    def check_entropy_stop(self, sampling: Sampling) -> None:
+        self.inner.check_entropy_stop(sampling)
 
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
         return await self.inner.logprob(prompt, completion, law)
 
     def _opened(self, n: int) -> int:
@@ -138,7 +138,7 @@ def test_no_strategy_draws_more_than_it_promises(decoder: Decoder, stored: bool)
             for seed in range(8):
                 policy = CountingPolicy()
                 world = models(policy, Store() if stored else None)
-                most, at_once = decoder.most(sampling, world), await decoder.sequences(PROMPT, world, sampling)
+                most, at_once = decoder.max_cost(sampling, world), await decoder.max_sequences(PROMPT, world, sampling)
                 done = await run(decoder, world, sampling, seed)
                 assert policy.tokens <= most.generated_tokens
                 assert done.cost.candidates <= most.candidates
@@ -157,7 +157,7 @@ def test_refused_segments_count_though_they_are_longer_than_the_accepted_one() -
 
     async def test() -> None:
         policy = CountingPolicy()
-        most = decoder.most(sampling, models(policy))
+        most = decoder.max_cost(sampling, models(policy))
         done = await run(decoder, models(policy), sampling, 0)
         assert policy.tokens == done.cost.generated_tokens <= most.generated_tokens
         assert policy.tokens > 10 * (24 + 24)  # as if all ten were as long as the one that is taken, and a token more
@@ -174,8 +174,8 @@ def test_a_warm_store_needs_no_places(decoder: Decoder) -> None:
         await run(decoder, world, Sampling(max_tokens=9), 0)
         policy = CountingPolicy()
         plain = decoder.model_copy(update={"calibrated": False})
-        at_once = await decoder.sequences(PROMPT, models(policy, store), Sampling(max_tokens=9))
-        assert at_once == await plain.sequences(PROMPT, models(policy, store), Sampling(max_tokens=9))
+        at_once = await decoder.max_sequences(PROMPT, models(policy, store), Sampling(max_tokens=9))
+        assert at_once == await plain.max_sequences(PROMPT, models(policy, store), Sampling(max_tokens=9))
         await run(decoder, models(policy, store), Sampling(max_tokens=9), 1)
         assert policy.peak <= at_once
 
@@ -185,10 +185,10 @@ def test_a_warm_store_needs_no_places(decoder: Decoder) -> None:
 def test_rollouts_that_may_not_be_drawn_are_not_counted() -> None:
     decoder = BestOfN(n=2, reward="default", calibrated=True, rollouts=50, on_demand=False)
     world = models(CountingPolicy(), Store())
-    assert decoder.most(Sampling(max_tokens=4), world).candidates == 2
+    assert decoder.max_cost(Sampling(max_tokens=4), world).candidates == 2
 
     async def test() -> None:
-        assert await decoder.sequences(PROMPT, world, Sampling(max_tokens=4)) == 2
+        assert await decoder.max_sequences(PROMPT, world, Sampling(max_tokens=4)) == 2
         with pytest.raises(InvalidRequest, match="no 50 stored rollouts"):
             await run(decoder, world, Sampling(max_tokens=4), 0)
 
@@ -200,12 +200,12 @@ def test_rewards_alone_count_their_rollouts() -> None:
         done = Candidate((1, 0), " good", "stop")
         score = Score([done], "default", calibrated=True, count=7)
         policy, store = CountingPolicy(), Store()
-        assert await score.sequences(PROMPT, models(policy, store), Sampling(max_tokens=4)) == 7
+        assert await score.max_sequences(PROMPT, models(policy, store), Sampling(max_tokens=4)) == 7
         async for _ in score.decode(PROMPT, models(policy, store), Sampling(max_tokens=4), SeededRng(0)):
             pass
         assert policy.peak == 7
-        assert policy.tokens <= score.most(Sampling(max_tokens=4), models(policy, store)).generated_tokens
-        assert await score.sequences(PROMPT, models(policy, store), Sampling(max_tokens=4)) == 1
+        assert policy.tokens <= score.max_cost(Sampling(max_tokens=4), models(policy, store)).generated_tokens
+        assert await score.max_sequences(PROMPT, models(policy, store), Sampling(max_tokens=4)) == 1
 
     asyncio.run(test())
 
@@ -213,11 +213,11 @@ def test_rewards_alone_count_their_rollouts() -> None:
 def test_the_bounds_are_no_wider_than_they_must_be() -> None:
     """Reached where every answer is as long, and every try refused, as can be."""
     world = models(CountingPolicy())
-    whole = Controlled(candidates=2, block_tokens=8).most(Sampling(max_tokens=24), world)
+    whole = Controlled(candidates=2, block_tokens=8).max_cost(Sampling(max_tokens=24), world)
     assert (whole.candidates, whole.generated_tokens) == (6, 48)
-    ragged = Controlled(candidates=2, block_tokens=8, block_stop=["."]).most(Sampling(max_tokens=10), world)
+    ragged = Controlled(candidates=2, block_tokens=8, block_stop=["."]).max_cost(Sampling(max_tokens=10), world)
     assert (ragged.candidates, ragged.generated_tokens) == (20, 2 * (8 + 8 + 8 + 7 + 6 + 5 + 4 + 3 + 2 + 1))
     cascade = Cascade(accept_threshold=1.0, max_tries=3, segment_least=4, segment_tokens=6)
-    most = cascade.most(Sampling(max_tokens=10), world)
+    most = cascade.max_cost(Sampling(max_tokens=10), world)
     assert (most.candidates, most.generated_tokens) == (9, 3 * (6 + 6 + 2))
-    assert Rejection(r_max=1.0, max_draws=7).most(Sampling(max_tokens=10), world).generated_tokens == 70
+    assert Rejection(r_max=1.0, max_draws=7).max_cost(Sampling(max_tokens=10), world).generated_tokens == 70

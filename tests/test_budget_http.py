@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.engines.build import toy
+from server.loading import toy
 from tests.fakes import world
 from tests.serving import Api, Json, ok, refused, serving
 from tests.watched import WatchedPolicy

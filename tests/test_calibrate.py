@@ -14,14 +14,15 @@ from typer.testing import CliRunner, Result
 
 from decoders.core import Candidate, Prompt
 from decoders.models import Models
-from server.calibrate import calibrate, prompts, read
-from server.calibration import CalibrationStore
+from server import loading
+from server.calibration.filling import calibrate, prompts, read
+from server.calibration.store import CalibrationStore
 from server.cli import app
-from server.engines import build
-from server.engines.build import Loaded
 from server.engines.toy import ToyReward
-from server.schemas.completions import CompletionsBody
+from server.http.schemas.completions import CompletionsBody
+from server.loading import Loaded
 from server.settings import Settings
+from server.settings.reading import read_settings
 from tests.fakes import world
 from tests.serving import Api, Json, events, ok, refused, serving
 from tests.watched import WatchedPolicy
@@ -56,13 +57,13 @@ def decant(file: Path, *options: str) -> Result:
 
 
 def settings() -> Settings:
-    return Settings.read(policy={"model": "toy"})
+    return read_settings(policy={"model": "toy"})
 
 
 @contextmanager
 def served() -> Iterator[Api]:
     """The toy with the store of the settings."""
-    loaded = build.toy(settings())
+    loaded = loading.toy(settings())
     with serving(loaded) as api:
         yield api
     asyncio.run(loaded.aclose())
@@ -124,14 +125,14 @@ class Choosy:
 def test_a_prompt_that_fails_is_reported_and_the_others_are_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toy = build.toy
+    toy = loading.toy
 
     def choosy(settings: Settings) -> Loaded:
         loaded, rewards = toy(settings), world(rewards={"default": Choosy()}).models.rewards
         return replace(loaded, models=replace(loaded.models, rewards=rewards))
 
     with monkeypatch.context() as patch:
-        patch.setattr(build, "toy", choosy)
+        patch.setattr(loading, "toy", choosy)
         done = decant(lines(tmp_path, {"prompt": "good"}, {"prompt": ["odd", "bad"]}, {"prompt": "plain"}))
     assert done.exit_code == 1
     assert done.stderr == "line 2: The reward 'default' failed: ValueError: not this one\n"
@@ -150,7 +151,7 @@ def test_what_is_stored_is_not_drawn_again_and_only_so_many_prompts_are_at_work_
         policy.append(watched)
         models = Models(watched, world().models.rewards, kept)
         bodies = read(lines(tmp_path, *({"prompt": "good " * i} for i in range(1, 6))))
-        work = await prompts(build.toy(), bodies)
+        work = await prompts(loading.toy(), bodies)
         assert [(line, prompt.tokens) for line, prompt, _ in work] == [(i, (1,) * i) for i in range(1, 6)]
         ticks: list[int] = []
 
@@ -267,7 +268,7 @@ def test_a_reward_that_is_not_loaded_is_named_with_those_that_are(tmp_path: Path
 
 
 def test_without_rewards_there_is_nothing_to_calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "toy", lambda _: world(rewards={}))
+    monkeypatch.setattr(loading, "toy", lambda _: world(rewards={}))
     done = decant(lines(tmp_path, CHAT))
     assert done.exit_code == 2
     assert "there is no reward to calibrate" in done.stderr

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from decoders.core import Prompt, Sampling
-from server.engines.build import toy
-from server.settings import Settings
+from server.loading import toy
+from server.settings.reading import read_settings
 from tests.fakes import giving, world
 from tests.serving import Api, Json, ok, refused, serving
 from tests.watched import WatchedPolicy
@@ -32,7 +32,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     """A server whose store has four rewards of 'good', of completions of 16 tokens, by `default` alone."""
     for name in [name for name in os.environ if name.startswith("DECANT_")]:
         monkeypatch.delenv(name)
-    loaded = toy(Settings.read(policy={"model": "toy"}, calibration={"store": tmp_path / "rollouts.db", "rollouts": 4}))
+    loaded = toy(read_settings(policy={"model": "toy"}, calibration={"store": tmp_path / "rollouts.db", "rollouts": 4}))
     assert loaded.models.calibration is not None
     asyncio.run(loaded.models.calibration.keep(Prompt((1,), ""), Sampling(), "default", [-1.0, 0.0, 0.0, 1.0]))
     with serving(loaded) as api:

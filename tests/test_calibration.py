@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decoders import calibration
-from decoders.calibration import leave_one_out
+from decoders.maths import quantiles
+from decoders.maths.quantiles import leave_one_out
 from tests.laws import quantile
 
 INF, NAN = math.inf, math.nan
@@ -18,13 +18,13 @@ holes = st.lists(st.sampled_from([INF, -INF, NAN]), max_size=3)
 
 def among_themselves(rewards: Sequence[float]) -> list[float]:
     """Each against the others; all of them have a quantile, if perhaps not a finite one."""
-    quantiles = leave_one_out(rewards)
-    assert None not in quantiles
-    return [q for q in quantiles if q is not None]
+    found = leave_one_out(rewards)
+    assert None not in found
+    return [q for q in found if q is not None]
 
 
 def calibrate(rewards: Sequence[float], rollouts: Sequence[float]) -> list[float]:
-    return [calibration.quantile(reward, calibration.rank(rollouts)) for reward in rewards]
+    return [quantiles.quantile(reward, quantiles.rank(rollouts)) for reward in rewards]
 
 
 @given(rewards, rewards, holes)

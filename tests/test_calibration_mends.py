@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from decoders.core import Prompt, Sampling
-from decoders.rollouts import missing
-from server.calibrate import calibrate
-from server.calibration import CalibrationStore
-from server.engines.build import Loaded, toy
-from server.settings import Settings
+from decoders.parts.rollouts import missing
+from server.calibration.filling import calibrate
+from server.calibration.store import CalibrationStore
+from server.loading import Loaded, toy
+from server.settings.reading import read_settings
 from tests.fakes import ActingReward
 from tests.serving import Api, Json, ok, serving
 from tests.watched import WatchedPolicy
@@ -54,7 +54,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def loaded(path: Path) -> Iterator[Loaded]:
-    loaded = toy(Settings.read(policy={"model": "toy"}, calibration={"store": path, "rollouts": COUNT}))
+    loaded = toy(read_settings(policy={"model": "toy"}, calibration={"store": path, "rollouts": COUNT}))
     yield loaded
     asyncio.run(loaded.aclose())
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from decoders.core import Grammar, Prompt, Sampling
-from server import calibration
-from server.calibration import CalibrationStore, open_store
-from server.engines.build import toy
+from server.calibration.store import CalibrationStore, open_store
+from server.loading import toy
 from server.settings import Settings, SettingsError
+from server.settings.reading import read_settings
 from tests.serving import PATIENCE, Json, serving, until
 
 PROMPT = Prompt((1, 2), "good bad")
@@ -249,7 +249,7 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(tmp_path: Path)
 
 
 def test_a_file_that_breaks_costs_a_warning_and_no_request(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    settings = Settings.read(policy={"model": "toy"}, calibration={"store": path, "rollouts": 5})
+    settings = read_settings(policy={"model": "toy"}, calibration={"store": path, "rollouts": 5})
     loaded = toy(settings)
     store = loaded.models.calibration
     assert isinstance(store, CalibrationStore)
@@ -268,7 +268,7 @@ def test_a_file_that_breaks_costs_a_warning_and_no_request(path: Path, caplog: p
 def test_while_another_writes_for_long_rows_are_read_and_none_is_kept(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(calibration, "WAIT", 0.05)
+    monkeypatch.setattr("server.calibration.store.WAIT", 0.05)
     with opened(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
         keep(store, [1.0])
         other.execute("BEGIN EXCLUSIVE")
@@ -303,7 +303,7 @@ def changed(where: str, value: object, path: Path) -> Settings:
         key, *rest = keys
         return {**section, key: put(section.get(key, {}), rest) if rest else value}
 
-    return Settings.read(**put({**SETTINGS, "calibration": {"store": path}}, where.split(".")))
+    return read_settings(**put({**SETTINGS, "calibration": {"store": path}}, where.split(".")))
 
 
 def store_of(settings: Settings) -> CalibrationStore:
@@ -313,7 +313,7 @@ def store_of(settings: Settings) -> CalibrationStore:
 
 
 def test_without_a_path_there_is_no_store() -> None:
-    assert open_store(Settings.read(policy={"model": "toy"})) is None
+    assert open_store(read_settings(policy={"model": "toy"})) is None
 
 
 def test_a_store_is_as_the_settings_have_it(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from decoders import Cascade
-from decoders.core import EMPTY, Cut, Sampling, Tokens
+from decoders.core import EMPTY, EntropyStop, Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.models import Models
 from decoders.rng import SeededRng
@@ -152,20 +152,20 @@ def test_it_stays_within_what_it_may_draw() -> None:
     decoder = Cascade(
         entropy_threshold=0.0, accept_threshold=9.0, accept_from=9.0, max_tries=2, batch=2, segment_least=1, beta=0.1
     )  # fmt: skip
-    most = decoder.most(Sampling(max_tokens=3), MODELS)
+    most = decoder.max_cost(Sampling(max_tokens=3), MODELS)
     for _, end in asyncio.run(every_path(on(decoder, MODELS))):
         assert done(end).cost.candidates <= most.candidates
         assert done(end).cost.generated_tokens <= most.generated_tokens
 
 
 def test_the_toy_cuts_where_it_is_uncertain() -> None:
-    async def wholes(cut: Cut) -> set[Tokens]:
-        grown = POLICY.extend(PROMPT, EMPTY, 50, 16, Sampling(), SeededRng(1), cut=cut)
+    async def wholes(entropy_stop: EntropyStop) -> set[Tokens]:
+        grown = POLICY.extend(PROMPT, EMPTY, 50, 16, Sampling(), SeededRng(1), entropy_stop=entropy_stop)
         return {whole.tokens async for _, whole, _ in grown}
 
-    everywhere = asyncio.run(wholes(Cut(0.0)))
+    everywhere = asyncio.run(wholes(EntropyStop(0.0)))
     assert all(len(y) == 1 for y in everywhere)
-    nowhere = asyncio.run(wholes(Cut(99.0)))
+    nowhere = asyncio.run(wholes(EntropyStop(99.0)))
     assert all(y[-1] == EOS for y in nowhere)
 
 
@@ -193,7 +193,7 @@ def test_what_cannot_be_is_named(field: str, more: dict[str, float], sampling: S
 class Uncut(ToyPolicy):
     """A policy whose engine cannot end segments."""
 
-    def check_cut(self, sampling: Sampling) -> None:  # noqa: ARG002
+    def check_entropy_stop(self, sampling: Sampling) -> None:  # noqa: ARG002
         raise InvalidRequest("it cannot", "decoding.strategy")
 
 

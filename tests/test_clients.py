@@ -7,7 +7,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from server.engines.build import toy
+from server.loading import toy
 from tests.serving import Api, Json, events, ok, refused, serving
 
 USER: Json = {"role": "user", "content": "good"}

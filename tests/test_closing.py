@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from server.engines import build
-from server.engines.build import Prepared
+from server import loading
+from server.loading import Prepared
 from server.settings import Settings
 from tests.fakes import world
 
@@ -56,14 +56,14 @@ def test_a_start_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch,
         engines["policy"] = Engine(closed, "policy", RuntimeError("the engine was gone already"))
         raise MemoryError("no room for the second")
 
-    monkeypatch.setattr(build, "prepare", lambda _: Prepared({}, None, {}))
-    monkeypatch.setattr(build, "open_store", lambda _: Store())
-    monkeypatch.setattr("server.engines.vllm.start_all", start_all)
+    monkeypatch.setattr(loading, "prepare", lambda _: Prepared({}, None, {}))
+    monkeypatch.setattr(loading, "open_store", lambda _: Store())
+    monkeypatch.setattr("server.engines.vllm_seam.start_all", start_all)
     settings = Settings.model_validate({"policy": {"model": "/models/policy"}})
 
     async def start() -> None:
-        build.build(settings)
+        loading.build(settings)
 
     with pytest.raises(MemoryError, match="no room"):
-        asyncio.run(start()) if running else build.build(settings)
+        asyncio.run(start()) if running else loading.build(settings)
     assert closed == ["store", "policy"]

@@ -117,7 +117,7 @@ def test_steps_make_up_the_results_and_costs_are_those_of_the_policy(decoder: De
         assert policy.open == 0
         assert last.cost.generated_tokens == policy.tokens > 0
         assert last.cost.scored_tokens == sum(reward.tokens for reward in counted.values())
-        assert policy.most <= await decoder.sequences(PROMPT, world(WatchedPolicy()), Sampling(n=n))
+        assert policy.most <= await decoder.max_sequences(PROMPT, world(WatchedPolicy()), Sampling(n=n))
 
     quietly(test)
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from decoders import Controlled
-from decoders.blocks import Tail
 from decoders.core import Candidate, Grammar, Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
+from decoders.maths.logmath import best_of_n_kl
 from decoders.models import Models
-from decoders.select import Argmax, Softmax
-from decoders.weights import best_of_n_kl
+from decoders.parts.blocks import Tail
+from decoders.parts.selection import Argmax, Softmax
 from server.engines.toy import EOS, ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import done, every_path, law, on
@@ -34,12 +34,12 @@ def ended(tokens: Tokens, longest: int = 16) -> bool:
     return bool(tokens) and (tokens[-1] == EOS or len(tokens) == longest)
 
 
-def extensions(begun: Tokens, block: int, longest: int = 16, guides: Mapping[str, float] | None = None) -> Any:
-    """Every block after `begun`, as the whole it makes, with its probability."""
+def extensions(prefix: Tokens, block: int, longest: int = 16, guides: Mapping[str, float] | None = None) -> Any:
+    """Every block after `prefix`, as the whole it makes, with its probability."""
     law: defaultdict[Tokens, float] = defaultdict(float)
     for y, p in POLICY.completions(max_tokens=longest, guides=guides).items():
-        if y[: len(begun)] == begun:
-            law[y[: len(begun) + block]] += p
+        if y[: len(prefix)] == prefix:
+            law[y[: len(prefix) + block]] += p
     z = math.fsum(law.values())
     return {y: p / z for y, p in law.items()}
 
@@ -113,11 +113,11 @@ def test_beams_law() -> None:
             ways[tuple(pool[i] for i in order)] += q
         return [(beams, q) for beams, q in ways.items() if q > 0]
 
-    def after(begun: Tokens) -> list[tuple[Tokens, float]]:
+    def after(prefix: Tokens) -> list[tuple[Tokens, float]]:
         whole: defaultdict[Tokens, float] = defaultdict(float)
         for y, p in small.completions().items():
-            if y[: len(begun)] == begun:
-                whole[y[: len(begun) + 1]] += p
+            if y[: len(prefix)] == prefix:
+                whole[y[: len(prefix) + 1]] += p
         z = math.fsum(whole.values())
         return [(y, p / z) for y, p in whole.items()]
 

@@ -233,9 +233,9 @@ def test_the_reward_is_served_the_token_ids_that_it_was_trained_on(real: world.D
         prompt = asyncio.run(text.chat(messages) if message else text.encode("The film was"))
         completion = asyncio.run(text.completion(review, ended=True))
         assert asyncio.run(reading.hands_over(prompt))
-        begun = chat_ids(message, tokenizer) if message else tokenizer.encode("The film was")
+        prefix = chat_ids(message, tokenizer) if message else tokenizer.encode("The film was")
         [trained] = training_examples([Review(review, True, "short")], tokenizer, chat_share=0.0)
-        assert list(asyncio.run(reading.ids(prompt, completion)).tokens) == begun + trained.ids
+        assert list(asyncio.run(reading.ids(prompt, completion)).tokens) == prefix + trained.ids
     [example] = training_examples([Review(review, True, "short")], tokenizer, chat_share=1.0)
     assert any(example.ids[: example.start] == chat_ids(message, tokenizer) for message in prompts.TRAINING_CHAT)
 

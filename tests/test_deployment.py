@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from server.ready import ready
-from server.settings import ClassifierReward, Settings
+from server.healthcheck import ready
+from server.settings import ClassifierReward
+from server.settings.reading import read_settings
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILES = ("Dockerfile", "Dockerfile.cpu")
@@ -47,7 +48,7 @@ def test_the_images_hold_the_versions_that_were_tried() -> None:
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_an_image_runs_as_nobody_in_particular_and_asks_for_its_health(name: str) -> None:
     last = dockerfile(name).split("\nFROM ")[-1]
-    for line in ("USER 10001:10001", "VOLUME /var/cache/decant", 'CMD ["python3", "-m", "server.ready"]'):
+    for line in ("USER 10001:10001", "VOLUME /var/cache/decant", 'CMD ["python3", "-m", "server.healthcheck"]'):
         assert line in last, line
     assert "ARG PIP" not in last, "what configures pip stays in the build stage"
 
@@ -81,12 +82,12 @@ def test_a_settings_file_takes_its_models_from_the_environment(name: str, monkey
     file = ROOT / "docker" / name
     for variable in ("DECANT_POLICY__MODEL", "DECANT_REWARDS__DEFAULT__MODEL", "DECANT_SERVER__API_KEYS_FILE"):
         monkeypatch.setenv(variable, "")  # as the compose file sets what nobody has named
-    settings = Settings.read(file)
+    settings = read_settings(file)
     assert settings.policy.model == yaml.safe_load(file.read_text())["policy"]["model"]
     assert settings.server.api_keys_file is None
     monkeypatch.setenv("DECANT_POLICY__MODEL", "a/policy")
     monkeypatch.setenv("DECANT_REWARDS__DEFAULT__MODEL", "a/reward")
-    settings = Settings.read(file)
+    settings = read_settings(file)
     reward = settings.rewards["default"]
     assert isinstance(reward, ClassifierReward)
     assert (settings.policy.model, reward.model) == ("a/policy", "a/reward")

@@ -11,8 +11,8 @@ from decoders.base import Decoder
 from decoders.core import Sampling, Tokens
 from decoders.events import KL, Done
 from decoders.models import Models
+from decoders.parts.selection import Softmax
 from decoders.rng import SeededRng
-from decoders.select import Softmax
 from server.engines.toy import ToyGuide, ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import PROMPT, done, every_path, law, mean, on

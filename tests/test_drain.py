@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 from decoders import Sample
 from decoders.core import Prompt, Sampling
 from decoders.errors import EngineDead
-from server.answer import Answer, Job
+from server import loading
 from server.cli import app
-from server.engines import build
-from server.service import Service
+from server.http.openai_format import Completions
+from server.http.response_writers import JsonWriter
+from server.runtime.request_runner import Answer, Job
+from server.runtime.service import Service
 from server.settings import ServerSettings
-from server.shapes import Completions
-from server.writers import JsonWriter
 from tests.fakes import FailingPolicy, FakeEngine, HeldPolicy, world
 from tests.serving import PATIENCE, meanwhile, ok, refused, serving, until
 
@@ -61,7 +61,7 @@ def test_past_its_time_a_drain_ends_requests_with_an_answer(stream: bool) -> Non
 
 
 def test_a_client_that_does_not_read_does_not_keep_a_server_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.service.LAST_WORDS", 0.1)
+    monkeypatch.setattr("server.runtime.service.LAST_WORDS", 0.1)
 
     async def receive() -> Message:
         return await asyncio.Future()
@@ -86,8 +86,8 @@ def test_a_client_that_does_not_read_does_not_keep_a_server_up(monkeypatch: pyte
 
 
 def test_a_server_whose_engine_dies_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.run.WATCH", 0.05)
-    from server.run import serve
+    monkeypatch.setattr("server.http.uvicorn_server.WATCH", 0.05)
+    from server.http.uvicorn_server import serve
 
     engine = FakeEngine()
 
@@ -100,11 +100,11 @@ def test_a_server_whose_engine_dies_stops_by_itself(monkeypatch: pytest.MonkeyPa
 
 
 SLOW = """
-from server.engines import build
+from server import loading
 from tests.fakes import HeldPolicy, world
 policy = HeldPolicy()
 loaded = world(policy)
-build.toy = lambda settings: loaded
+loading.toy = lambda settings: loaded
 import threading, sys
 threading.Thread(target=lambda: (sys.stdin.readline(), policy.released.set()), daemon=True).start()
 from server.cli import main
@@ -170,7 +170,7 @@ def test_a_server_whose_engine_dies_while_it_starts_says_so_and_ends(monkeypatch
 
     loaded = world(FailingPolicy(EngineDead("The policy engine has died.")), engines={"policy": FakeEngine()})
     loaded.closers.append(close)
-    monkeypatch.setattr(build, "toy", lambda _: loaded)
+    monkeypatch.setattr(loading, "toy", lambda _: loaded)
     before = signal.getsignal(signal.SIGTERM)
     try:
         result = CliRunner().invoke(app, ["serve", "--toy", "--port", "0"])

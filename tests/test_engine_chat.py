@@ -48,8 +48,8 @@ def test_a_turn_is_rendered_as_transformers_renders_it(
 def test_an_empty_turn_is_a_new_one(tiny: Tiny) -> None:
     new = tiny.post("/v1/chat/completions", messages=[USER], **GREEDY)
     empty = {"role": "assistant", "content": " "}
-    begun = tiny.post("/v1/chat/completions", messages=[USER, empty], continue_final_message=True, **GREEDY)
-    assert (begun["choices"], begun["usage"]) == (new["choices"], new["usage"])
+    prefix = tiny.post("/v1/chat/completions", messages=[USER, empty], continue_final_message=True, **GREEDY)
+    assert (prefix["choices"], prefix["usage"]) == (new["choices"], new["usage"])
 
 
 @pytest.mark.engine
@@ -81,7 +81,7 @@ def test_a_text_that_a_reward_cannot_read_is_a_400_of_its_field(tiny: Tiny, rewa
 def test_what_a_template_strips_of_a_begun_turn_is_not_judged_either(content: str, seen: str) -> None:
     words = make_tokenizer(372, STRIPS)
     text = ModelText(words, 1024, len(words))
-    begun = {"role": "assistant", "content": content}
-    prompt = asyncio.run(text.chat([USER, begun], "continued"))
+    prefix = {"role": "assistant", "content": content}
+    prompt = asyncio.run(text.chat([USER, prefix], "continued"))
     assert prompt.text == f"<s>user The quick</s><s>assistant {seen}"
     assert [message["content"] for message in prompt.answered(" jumps")] == ["The quick", f"{seen} jumps"]

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import pytest
 
 from decoders import Cascade
-from decoders.core import EMPTY, Candidate, Cut, Prompt, Sampling, Tokens
+from decoders.core import EMPTY, Candidate, EntropyStop, Prompt, Sampling, Tokens
 from decoders.events import Done
 from decoders.models import Models
 from decoders.rng import SeededRng
-from server.engines.build import Loaded, build
 from server.engines.policy import VllmPolicy
+from server.loading import Loaded, build
 from server.settings import Settings
 from tests.fakes import giving
 from tests.guided import Reference
@@ -50,12 +50,16 @@ class Engines:
         laws = self.reference.law([*prompt, *drawn], guides)[len(prompt) - 1 : -1].double()
         return [-float((row.exp() * row).sum()) for row in laws]
 
-    async def grow(self, prompt: Tokens, begun: Candidate, tokens: int, sampling: Sampling, cut: Cut) -> Candidate:
+    async def grow(
+        self, prompt: Tokens, prefix: Candidate, tokens: int, sampling: Sampling, entropy_stop: EntropyStop
+    ) -> Candidate:
         """One continuation; what it took is all in it."""
-        grown = self.policy.extend(Prompt(prompt, ""), begun, 1, tokens, sampling, SeededRng(1), cut=cut)
+        grown = self.policy.extend(
+            Prompt(prompt, ""), prefix, 1, tokens, sampling, SeededRng(1), entropy_stop=entropy_stop
+        )
         async with aclosing(grown) as samples:
             async for _, whole, drawn in samples:
-                assert drawn == len(whole.tokens) - len(begun.tokens)
+                assert drawn == len(whole.tokens) - len(prefix.tokens)
         return whole
 
 
@@ -87,7 +91,7 @@ def test_the_entropy_is_that_of_transformers(engines: Engines, guides: dict[str,
     seen: list[float] = []
 
     async def ends(prompt: Tokens, want: Tokens, at: int, threshold: float) -> bool:
-        whole = await engines.grow(prompt, EMPTY, at + 1, sampling, Cut(threshold, at))
+        whole = await engines.grow(prompt, EMPTY, at + 1, sampling, EntropyStop(threshold, at))
         assert whole.tokens == want[: len(whole.tokens)]
         assert whole.finish is None
         return len(whole.tokens) == at
@@ -123,7 +127,7 @@ def test_greedy_segments_end_before_the_uncertain_tokens(
     async def lengths() -> list[int]:
         whole, ends = EMPTY, [0]
         while whole.finish is None:
-            whole = await engines.grow(prompt, whole, 24, sampling, Cut(threshold, least))
+            whole = await engines.grow(prompt, whole, 24, sampling, EntropyStop(threshold, least))
             ends.append(len(whole.tokens))
         assert whole.tokens == tokens
         return ends
@@ -142,7 +146,7 @@ def test_log_probabilities_are_of_the_tokens_drawn(
     async def drawn() -> Candidate:
         whole = EMPTY
         while whole.finish is None:
-            whole = await engines.grow(PROMPTS[1], whole, 12, sampling, Cut(4.0))
+            whole = await engines.grow(PROMPTS[1], whole, 12, sampling, EntropyStop(4.0))
         return whole
 
     whole = engines.run(drawn())
@@ -172,7 +176,7 @@ def test_no_answer_ends_before_its_least_length(
     async def drawn() -> Candidate:
         whole = EMPTY
         while whole.finish is None:
-            whole = await engines.grow(PROMPTS[1], whole, 12, sampling, Cut(threshold))
+            whole = await engines.grow(PROMPTS[1], whole, 12, sampling, EntropyStop(threshold))
         return whole
 
     whole = engines.run(drawn())

@@ -276,14 +276,14 @@ def test_an_engine_that_decodes_speculatively_refuses_a_cut() -> None:
         (policy(plain=object()), Sampling(), Sampling(guides={"kind": 1.0})),
         (policy(guided=object()), Sampling(guides={"kind": 1.0}), Sampling()),
     ):
-        made.check_cut(taken)
+        made.check_entropy_stop(taken)
         with pytest.raises(InvalidRequest, match="speculatively") as raised:
-            made.check_cut(refused)
+            made.check_entropy_stop(refused)
         assert raised.value.field == "decoding.strategy"
 
 
 def test_a_request_that_stops_at_all_other_tokens_is_refused() -> None:
-    policy().check_cut(Sampling(stop_token_ids=(0, 3, 4, 5)))
+    policy().check_entropy_stop(Sampling(stop_token_ids=(0, 3, 4, 5)))
     with pytest.raises(InvalidRequest) as raised:
-        policy().check_cut(Sampling(stop_token_ids=(0, 3, 4, 5, 6)))
+        policy().check_entropy_stop(Sampling(stop_token_ids=(0, 3, 4, 5, 6)))
     assert raised.value.field == "stop_token_ids"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from decoders.core import Candidate, Cut, Finish, Prompt, Rng, Sampling, TokenLogprob, Tokens
+from decoders.core import Candidate, EntropyStop, Finish, Prompt, Rng, Sampling, TokenLogprob, Tokens
 from server.engines.entropy.asked import Asked, Signals
 from server.engines.entropy.cut import Row, cut
 from server.engines.entropy.segments import Segments
@@ -73,7 +73,7 @@ class Engine:
 
 
 def segments(engine: Engine, sampling: Sampling, entropy: float, least: int, taken: Signals) -> Segments:
-    return Segments(engine.draw, Prompt((), ""), sampling, Cut(entropy, least), taken)
+    return Segments(engine.draw, Prompt((), ""), sampling, EntropyStop(entropy, least), taken)
 
 
 def by_definition(sampling: Sampling, entropy: float, least: int) -> dict[tuple[Tokens, str], float]:

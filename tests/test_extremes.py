@@ -18,13 +18,13 @@ from decoders.base import Decoder
 from decoders.core import EMPTY, Candidate, Prompt, Sampling
 from decoders.errors import DecantError
 from decoders.events import Done
-from decoders.judge import Judge
+from decoders.maths.logmath import mean, normalise, total
 from decoders.models import Models
 from decoders.particles import systematic
+from decoders.parts.objective import Objective
+from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
+from decoders.parts.vote import Vote
 from decoders.rng import SeededRng
-from decoders.select import Argmax, Argmin, Pessimistic, Softmax
-from decoders.vote import Vote
-from decoders.weights import mean, normalise, total
 from server.engines.toy import ToyGuide, ToyPolicy
 from tests.enumerate import Branch
 from tests.fakes import world
@@ -171,8 +171,8 @@ def test_a_vote_among_candidates_that_a_better_one_without_an_answer_outweighs()
 )
 def test_a_sum_is_out_of_range_only_if_it_is(values: list[float], want: float) -> None:
     assert total(values) == pytest.approx(want, nan_ok=True)
-    judge = Judge({str(i): 1.0 for i in range(len(values))})
-    scored = judge.scored(EMPTY, {str(i): value for i, value in enumerate(values)})
+    objective = Objective({str(i): 1.0 for i in range(len(values))})
+    scored = objective.scored(EMPTY, {str(i): value for i, value in enumerate(values)})
     assert scored.total == pytest.approx(want, nan_ok=True)
 
 

@@ -6,14 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
-from server.engines import build
+from server import loading
 from tests.serving import serving
 
 GUIDED = {"strategy": "reward_guided", "guides": {"kind": 1.0}}
 
 
 def ask(decoding: dict[str, Any], **more: Any) -> tuple[int, dict[str, Any]]:
-    with serving(build.toy()) as api:
+    with serving(loading.toy()) as api:
         answer = api.post("completions", {"model": "toy", "prompt": "good", "seed": 3, "decoding": decoding, **more})
         return answer.status_code, answer.json()
 
@@ -46,7 +46,7 @@ def test_what_is_wrong_is_named_with_what_is_loaded(decoding: dict[str, Any], pa
 
 def test_an_infinite_weight_is_out_of_range() -> None:
     content = json.dumps({"model": "toy", "prompt": "good", "decoding": GUIDED}).replace("1.0", "1e999")
-    with serving(build.toy()) as api:
+    with serving(loading.toy()) as api:
         answer = httpx.post(f"{api.url}/v1/completions", content=content)
     assert answer.status_code == 400
     assert "Loaded guides: brief, kind" in answer.json()["error"]["message"]
@@ -54,7 +54,7 @@ def test_an_infinite_weight_is_out_of_range() -> None:
 
 def test_a_stream_is_the_answer_token_by_token() -> None:
     _, whole = ask({**GUIDED, "return_kl": True})
-    with serving(build.toy()) as api:
+    with serving(loading.toy()) as api:
         body = {"model": "toy", "prompt": "good", "seed": 3, "stream": True, "decoding": {**GUIDED, "return_kl": True}}
         lines = api.post("completions", body).text.splitlines()
     chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
@@ -65,7 +65,7 @@ def test_a_stream_is_the_answer_token_by_token() -> None:
 
 
 def test_guides_are_listed_and_counted() -> None:
-    with serving(build.toy()) as api:
+    with serving(loading.toy()) as api:
         listed = httpx.get(f"{api.url}/v1/strategies").json()
         assert listed["guides"] == {"kind": {"kind": "arm"}, "brief": {"kind": "q_head"}}
         assert listed["limits"]["guide_weight"] == 100

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from decoders.weights import atomic_kl, best_of_n_kl
+from decoders.maths.logmath import atomic_kl, best_of_n_kl
 from tests.engine import Tiny, tokenizer
 from tests.guided import Reference, logits
 from tests.guiding import KINDS, ONE, TEXT, WEIGHTS, choice, guided

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pytest
 
 from decoders import BestOfN, RewardGuided, Sample
-from decoders.core import Candidate, Grammar, Law, Prompt, Sampling, TokenLogprob, Tokens
+from decoders.core import Candidate, Grammar, Prompt, Sampling, TokenLaw, TokenLogprob, Tokens
 from decoders.errors import InvalidRequest, UnknownGuide
-from decoders.guidance import distance
 from decoders.models import Models
-from decoders.select import Softmax
+from decoders.parts.divergence import distance
+from decoders.parts.selection import Softmax
 from server.engines.toy import EOS, ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import PROMPT, done, every_path, law, on
@@ -211,7 +211,7 @@ def test_reward_guided_requires_a_guide(guides: dict[str, float]) -> None:
 def test_presets_are_the_papers_formulas(preset: str, guides: dict[str, float], factors: object) -> None:
     """kind is the tuned or weak model, odd the reference or the amateur; realign's reference is the policy."""
     assert callable(factors)
-    weights = Law(1 - guides["kind"], guides) if preset == "realign" else Law(guides=guides)
+    weights = TokenLaw(1 - guides["kind"], guides) if preset == "realign" else TokenLaw(guides=guides)
     for prefix in [(), (1,), (2,)]:
         p = [math.exp(v) for v in POLICY.logprobs((), prefix)]
         g, h = (probabilities(POLICY.loaded[name].logits(prefix, 3)) for name in ("kind", "odd"))
@@ -230,8 +230,8 @@ class SoftValue(ToyGuide):
     def logits(self, prefix: Tokens, vocabulary: int) -> list[float]:
         return [self._value((*prefix, v)) for v in range(vocabulary)]
 
-    def _value(self, begun: Tokens) -> float:
-        going = {y: p for y, p in POLICY.completions().items() if y[: len(begun)] == begun}
+    def _value(self, prefix: Tokens) -> float:
+        going = {y: p for y, p in POLICY.completions().items() if y[: len(prefix)] == prefix}
         if not going:  # no completion goes on so, and the policy never draws it
             return 0.0
         mean = math.fsum(p * math.exp(ToyReward().of(y) / self.beta) for y, p in going.items()) / math.fsum(
@@ -252,6 +252,6 @@ def test_the_soft_value_as_a_q_head_samples_the_tilted_law_exactly() -> None:
 def test_scores_of_a_completion_are_those_of_its_law() -> None:
     candidate = done(asyncio.run(every_path(on(Sample(), MODELS)))[0][1]).results[0].candidate
     for guides in WEIGHTS:
-        have = asyncio.run(POLICY.logprob(Prompt((), ""), candidate, Law(guides=guides)))
+        have = asyncio.run(POLICY.logprob(Prompt((), ""), candidate, TokenLaw(guides=guides)))
         assert have == pytest.approx(math.log(by_definition(guides)[candidate.tokens]), abs=EXACT)
     assert PROMPT.tokens == ()

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from server.engines.guided.plan import PROCESSOR, Column, Plan, check_vocabulary, plan
 from server.engines.guided.plugin import ARCHITECTURE
 from server.engines.guided.rows import KEY
-from server.settings import AnyGuide, EngineArgs, PolicySettings, Settings, SettingsError
+from server.settings import AnyGuide, EngineArgs, PolicySettings, SettingsError
+from server.settings.reading import read_settings
 from tests.guided import make
 
 Json = dict[str, Any]
@@ -243,5 +244,5 @@ ARM = {"kind": "arm", "model": "m"}
 )
 def test_settings_of_guides_that_cannot_be_are_refused(settings: Json, words: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.read(policy={"model": "p"}, **settings)
+        read_settings(policy={"model": "p"}, **settings)
     assert words in str(caught.value)

@@ -9,8 +9,8 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from decoders.core import Candidate, Prompt, Rng, Sampling
-from server.engines.build import toy
 from server.engines.toy import WORDS, ToyPolicy
+from server.loading import toy
 from tests.fakes import world
 from tests.serving import Api, Json, events, ok, refused, serving
 from tests.watched import Unguided

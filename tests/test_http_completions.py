@@ -10,8 +10,8 @@ import pytest
 from decoders import STRATEGIES
 from decoders.base import Decoder
 from decoders.core import Candidate, Prompt, Rng, Sampling, TokenLogprob
-from server.engines.build import toy
 from server.engines.toy import WORDS, ToyPolicy, ToyReward, ToyText
+from server.loading import toy
 from tests.fakes import world
 from tests.serving import Api, Json, events, ok, refused, serving
 from tests.test_contract import instance, name_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.engines.build import toy
+from server.loading import toy
 from tests.fakes import world
 from tests.serving import Api, Json, events, ok, serving
 from tests.spelling import SPELLED, Spelling, SpellingText

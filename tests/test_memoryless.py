@@ -26,9 +26,9 @@ from decoders import (
 )
 from decoders.base import Decoder
 from decoders.core import Sampling, Tokens
+from decoders.maths.transforms import Identity
 from decoders.models import Models
-from decoders.select import Softmax
-from decoders.transforms import Identity
+from decoders.parts.selection import Softmax
 from server.engines.toy import ToyGuide, ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import done, every_path, law, mean, on
@@ -145,8 +145,8 @@ def test_a_cascade_accepts_each_token_in_proportion() -> None:
         if len(y) == 2:
             want[y] += p
             continue
-        begun = sum(WORTH[t] for t in y)
-        accept = {t: math.exp((begun + WORTH[t] - top) / BETA) for t in TOKENS}
+        prefix = sum(WORTH[t] for t in y)
+        accept = {t: math.exp((prefix + WORTH[t] - top) / BETA) for t in TOKENS}
         once = math.fsum(TOKENS[t] * accept[t] for t in TOKENS)
         refused = {t: TOKENS[t] * (1 - accept[t]) / (1 - once) for t in TOKENS}
         none = (1 - once) ** tries

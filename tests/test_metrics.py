@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.engines.build import toy
 from server.engines.toy import ToyBrevity, ToyReward
-from server.metrics import KINDS, OUTCOMES, REASONS, REWARD
+from server.loading import toy
+from server.runtime.metrics import KINDS, OUTCOMES, REASONS, REWARD
 from tests.fakes import FakeEngine, HeldPolicy, giving, world
 from tests.serving import Api, Json, meanwhile, ok, refused, serving, speaking, until
 

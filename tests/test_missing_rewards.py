@@ -11,13 +11,13 @@ from decoders import BestOfN, Controlled, Rejection, Sample, SpeculativeRejectio
 from decoders.base import Decoder
 from decoders.core import Candidate, Prompt, Sampling
 from decoders.events import Done
+from decoders.maths.transforms import Identity, Log
 from decoders.models import Models, Reward
-from decoders.select import Softmax
-from decoders.transforms import Identity, Log
-from decoders.vote import Vote
+from decoders.parts.selection import Softmax
+from decoders.parts.vote import Vote
 from server.engines.batcher import Batcher
 from server.engines.function import scorer
-from server.engines.guard import Guarded
+from server.engines.reward_timeout import Guarded
 from server.engines.toy import ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import collect, done, every_path, on

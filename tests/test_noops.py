@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from decoders.errors import InvalidRequest
-from server.engines.build import toy
-from server.schemas import noops
-from server.schemas.chat import ChatBody
-from server.schemas.completions import CompletionsBody
-from server.schemas.parsing import parse, plain
+from server.http.schemas import noops
+from server.http.schemas.chat import ChatBody
+from server.http.schemas.completions import CompletionsBody
+from server.http.schemas.parsing import parse, plain
+from server.loading import toy
 from tests.serving import Api, Json, ok, refused, serving
 
 USER = {"role": "user", "content": "good"}

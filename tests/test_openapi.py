@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from pydantic import BaseModel
 from schemathesis.specs.openapi.checks import positive_data_acceptance, response_schema_conformance
 
-from server.app import create_app
-from server.engines.build import toy
-from server.openapi import OPERATIONS, references
-from server.schemas import responses as r
+from server.http.app import create_app
+from server.http.openapi import OPERATIONS, references
+from server.http.schemas import responses as r
+from server.loading import toy
 from tests.serving import Api, Json, events, ok, refused, serving
 
 STRATEGIES: list[Json] = [

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from decoders import STRATEGIES, BestOfN, Rejection
-from decoders.calibration import leave_one_out
 from decoders.core import Candidate, Prompt, Tokens
 from decoders.errors import NoUsableReward
+from decoders.maths.quantiles import leave_one_out
+from decoders.maths.transforms import Exponential, Identity, Log
 from decoders.models import Models, Reward
-from decoders.transforms import Exponential, Identity, Log
 from server.engines.batcher import Batcher
 from server.engines.function import scorer
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward

@@ -12,7 +12,7 @@ import yaml
 
 from server import preflight
 from server.settings import SettingsError
-from server.settings_reading import read
+from server.settings.reading import read
 from server.starting import settings
 
 ROOT = Path(__file__).parents[1]

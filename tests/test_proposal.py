@@ -11,13 +11,13 @@ import pytest
 from decoders import BestOfN, Controlled, Particles, RewardGuided, Sample, SpeculativeRejection
 from decoders.base import Decoder
 from decoders.best_of_n import FlatBestOfN
-from decoders.budget import Budget
 from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest
+from decoders.maths.logmath import best_of_n_kl
+from decoders.maths.transforms import Exponential
 from decoders.models import Models
-from decoders.select import Argmin, Softmax
-from decoders.transforms import Exponential
-from decoders.weights import best_of_n_kl
+from decoders.parts.budget import Budget
+from decoders.parts.selection import Argmin, Softmax
 from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import done, every_path, law, on
@@ -154,7 +154,7 @@ def test_a_reward_that_the_proposal_knows_is_not_asked_again() -> None:
 
 def test_what_it_may_draw_is_what_the_proposal_may() -> None:
     outer = BestOfN(n=2, reward="default", proposal=FlatBestOfN(n=2, reward="brevity"))
-    most = outer.most(Sampling(max_tokens=5), MODELS)
+    most = outer.max_cost(Sampling(max_tokens=5), MODELS)
     assert (most.candidates, most.generated_tokens) == (4, 20)
     for _, end in asyncio.run(every_path(on(outer, MODELS))):
         assert done(end).cost.candidates == 4

@@ -82,9 +82,9 @@ def test_the_number_of_the_card_is_not_the_one_of_the_policys_ids() -> None:
 
 def test_a_completion_of_the_assistants_message_is_one_turn() -> None:
     policy, reward = made(MARKED), made(CLOSED)
-    begun = [*CHAT, {"role": "assistant", "content": "It is"}]
-    rendered = policy.apply_chat_template(begun, tokenize=False, continue_final_message=True)
-    prompt = Prompt(encoded(policy, rendered, special=False), rendered, tuple(begun), continues=True)
+    prefix = [*CHAT, {"role": "assistant", "content": "It is"}]
+    rendered = policy.apply_chat_template(prefix, tokenize=False, continue_final_message=True)
+    prompt = Prompt(encoded(policy, rendered, special=False), rendered, tuple(prefix), continues=True)
     whole = [*CHAT, {"role": "assistant", "content": "It is A good dog."}]
     got, _ = read(reward, policy, prompt, drawn(policy))
     assert got.tokens == card(reward, whole)

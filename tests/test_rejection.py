@@ -12,8 +12,8 @@ from decoders import Rejection
 from decoders.core import Sampling, Tokens
 from decoders.errors import DecantError, InvalidRequest, NoUsableReward
 from decoders.events import Done
+from decoders.maths.transforms import Exponential, Identity, Log, expected_draws, tilt_kl
 from decoders.models import Models, Reward
-from decoders.transforms import Exponential, Identity, Log, expected_draws, tilt_kl
 from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import done, every_path, on

@@ -9,9 +9,9 @@ import pytest
 from scipy.special import digamma
 
 from decoders import BestOfN, Rejection
-from decoders.acceptance import log_rate
 from decoders.core import Sampling
 from decoders.events import Done
+from decoders.maths.acceptance import log_rate
 from decoders.models import Models
 from server.engines.toy import ToyGuide, ToyPolicy, ToyReward
 from tests import laws

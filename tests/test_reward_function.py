@@ -15,7 +15,7 @@ from decoders.core import Candidate, Prompt
 from decoders.errors import RewardFailed, RewardTimeout
 from server.engines.batcher import Batcher
 from server.engines.function import scorer
-from server.engines.guard import Guarded
+from server.engines.reward_timeout import Guarded
 from tests.serving import PATIENCE
 
 

@@ -13,8 +13,8 @@ import pytest
 from decoders.core import Candidate, Prompt
 from decoders.errors import RewardFailed
 from server.engines.batcher import Batcher, Pair
-from server.engines.guard import Guarded
 from server.engines.remote import RemoteReward
+from server.engines.reward_timeout import Guarded
 from server.engines.text import ModelText
 from server.settings import HttpReward, SettingsError
 from tests.serving import PATIENCE, Json

@@ -10,9 +10,9 @@ from decoders.core import Candidate, Prompt
 from decoders.errors import EngineDead, RewardFailed, RewardTimeout
 from decoders.models import Reward
 from server.engines.batcher import Batcher, Pair
-from server.engines.build import toy
-from server.engines.guard import Guarded
+from server.engines.reward_timeout import Guarded
 from server.engines.toy import ToyReward
+from server.loading import toy
 from tests.fakes import giving, hanging, raising
 from tests.serving import PATIENCE, Api, ok, serving
 

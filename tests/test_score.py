@@ -12,7 +12,7 @@ from decoders.events import Done
 from decoders.models import Models, RewardSpec
 from decoders.rng import SeededRng
 from decoders.score import Score
-from server.engines.guard import Guarded
+from server.engines.reward_timeout import Guarded
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
 
 PROMPT = Prompt((1, 2, 3), "good bad plain")

@@ -20,6 +20,7 @@ from server.settings import (
     Settings,
     SettingsError,
 )
+from server.settings.reading import read_settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +46,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 def read(tmp_path: Path, text: str) -> Settings:
     file = tmp_path / "decant.yaml"
     file.write_text(text)
-    return Settings.read(file)
+    return read_settings(file)
 
 
 def test_a_file_says_everything(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_the_environment_overrides_single_fields(tmp_path: Path, monkeypatch: py
 
 def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DECANT_POLICY__MODEL", "models/policy/")
-    settings = Settings.read()
+    settings = read_settings()
     assert settings.policy.served_name == "policy"
     assert settings.rewards == {}
 
@@ -88,7 +89,7 @@ def test_a_file_goes_over_defaults_and_the_environment_over_both(
     file = tmp_path / "decant.yaml"
     file.write_text("server: {port: 1, max_queue: 2}")
     monkeypatch.setenv("DECANT_SERVER__PORT", "3")
-    settings = Settings.read(file, policy={"model": "toy"})
+    settings = read_settings(file, policy={"model": "toy"})
     assert (settings.policy.model, settings.server.port, settings.server.max_queue) == ("toy", 3, 2)
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from server.settings import Settings, SettingsError
-from server.settings_file import load
-from server.settings_reading import read
+from server.settings import SettingsError
+from server.settings.file import load
+from server.settings.reading import read, read_settings
 
 
 def file(tmp_path: Path, text: str) -> Path:
@@ -40,7 +40,7 @@ def test_a_merged_key_is_not_there_twice(tmp_path: Path) -> None:
         "  two: {<<: *base, label: 2}\n  three: {<<: *base}\n"
     )
     assert problems(file(tmp_path, text)) == []
-    settings = Settings.read(file(tmp_path, text))
+    settings = read_settings(file(tmp_path, text))
     assert [getattr(reward, "label", None) for reward in settings.rewards.values()] == [1, 2, 1]
 
 
@@ -183,6 +183,6 @@ def test_an_address_of_no_server_is_a_mistake(tmp_path: Path, url: str) -> None:
 
 def test_the_error_has_every_problem(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.read(file(tmp_path, "policy: {model: a, b: 1, c: 1}"))
+        read_settings(file(tmp_path, "policy: {model: a, b: 1, c: 1}"))
     assert len(caught.value.problems) == 2
     assert str(caught.value).count("\n") == 1

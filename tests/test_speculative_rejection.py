@@ -108,7 +108,7 @@ def test_it_draws_what_it_says_and_no_more() -> None:
         assert all(s.candidate.tokens[-1] == EOS for s in finished)
         mean = sum(len(s.candidate.tokens) for s in finished) / len(finished)
         assert last.results[0].tokens_saved == pytest.approx(sum(max(0.0, mean - 1) for _ in aborted))
-        assert last.cost.generated_tokens <= decoder.most(Sampling(max_tokens=3), MODELS).generated_tokens
+        assert last.cost.generated_tokens <= decoder.max_cost(Sampling(max_tokens=3), MODELS).generated_tokens
         saw_one_aborted |= len(aborted) == 2
     assert saw_one_aborted
 

@@ -185,13 +185,13 @@ def test_a_step_behind_a_tag_is_read_as_in_one_piece(tag: str, space: str) -> No
 
 def test_a_turn_that_the_prompt_began_is_one_turn_and_its_own_steps_do_not_count() -> None:
     reward = made(MARKED)
-    begun = {"role": "assistant", "content": "one\ntw"}
+    prefix = {"role": "assistant", "content": "one\ntw"}
     tokens = card(reward, f"one{STEP}two{STEP}three{STEP}")
     ends = places(tokens, tag_of(reward))
-    assert read(reward, chat(*SAID, begun, continues=True), "o\nthree") == Tagged(tokens, ends[1:])
+    assert read(reward, chat(*SAID, prefix, continues=True), "o\nthree") == Tagged(tokens, ends[1:])
     for completion in ("", "\n", " \n"):
-        assert read(reward, chat(*SAID, begun, continues=True), completion).ends == ()
-    closed = read(reward, chat(*SAID, begun, continues=True), "\nthree")
+        assert read(reward, chat(*SAID, prefix, continues=True), completion).ends == ()
+    closed = read(reward, chat(*SAID, prefix, continues=True), "\nthree")
     tokens = card(reward, f"one{STEP}tw{STEP}three{STEP}")
     assert closed == Tagged(tokens, places(tokens, tag_of(reward))[2:])
 

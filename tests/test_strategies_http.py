@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from decoders import STRATEGIES
-from server.engines.build import toy
 from server.engines.toy import WORDS, ToyReward
+from server.loading import toy
 from tests.serving import Api, Json, events, ok, refused, serving
 
 CHAT: Json = {"messages": [{"role": "user", "content": "good"}]}

@@ -12,14 +12,14 @@ from server.engines.prompt_text import described
 from server.engines.reader import Reader
 from server.engines.text import ModelText
 from server.engines.token_text import TokenText
-from tests.languages import TEXTS, begun, lowering, sentencepiece
+from tests.languages import TEXTS, lowering, prefix, sentencepiece
 from tests.test_reader import ids
 
 pytestmark = pytest.mark.engine  # vLLM's detokenizer
 KINDS: dict[str, Callable[[], Any]] = {
     "bytes": lambda: tokenizer(384, None),
     "sentencepiece": sentencepiece,
-    "begun": begun,
+    "prefix": prefix,
 }
 
 
@@ -69,7 +69,7 @@ def test_texts_of_a_prompt_join_to_it(kind: str, language: str) -> None:
     known = described(text, prompt, entries(tuple(others)))
     rest = "".join(e.text for e in known)
     assert prompt.text.endswith(rest)
-    assert len(prompt.text) - len(rest) <= (kind != "begun")
+    assert len(prompt.text) - len(rest) <= (kind != "prefix")
     as_ids = Prompt(prompt.tokens, text.decode(prompt.tokens))
     rest = "".join(e.text for e in described(text, as_ids, entries(tuple(others))))
     assert as_ids.text.endswith(rest)
@@ -86,7 +86,7 @@ def test_a_prompt_whose_tokens_say_something_else_is_divided_as_its_tokenizer_di
 
 
 def test_a_prompt_that_begins_with_its_special_token_has_its_text() -> None:
-    text = made(begun)
+    text = made(prefix)
     prompt = asyncio.run(text.encode("<s>A good answer"))
     assert prompt.tokens.count(text.tokenizer.bos_token_id) == 1
     known = described(text, prompt, entries(prompt.tokens[1:]))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import exp1, expi
 
-from decoders.transforms import Exponential, Identity, Log, expected_draws, tilt_kl
+from decoders.maths.transforms import Exponential, Identity, Log, expected_draws, tilt_kl
 
 betas = st.floats(math.log(1e-18), math.log(1e6)).map(math.exp)
 

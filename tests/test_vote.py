@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from decoders import BestOfN
 from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
-from decoders.events import Vote as VoteResult
+from decoders.events import VoteShare
 from decoders.models import Models
-from decoders.vote import Vote
+from decoders.parts.vote import Vote
 from server.engines.toy import WORDS, ToyPolicy, ToyReward
 from tests import laws
 from tests.enumerate import done, every_path, law, on
@@ -33,10 +33,10 @@ def last_word(y: Tokens) -> str | None:
     return words[-1] if words else None
 
 
-Judge = Callable[[tuple[Tokens, ...]], Sequence[float]]
+Objective = Callable[[tuple[Tokens, ...]], Sequence[float]]
 
 
-def counted(beta: float | None) -> Judge:
+def counted(beta: float | None) -> Objective:
     """By the definition: the most votes, then the greatest reward, all ties alike."""
 
     def judge(ys: tuple[Tokens, ...]) -> list[float]:
@@ -72,7 +72,7 @@ def test_the_winning_answer_and_its_share_are_reported() -> None:
         voting = [a for a in answers if a is not None]
         winner = last_word(result.candidate.tokens)
         share = 0.0 if winner is None else voting.count(winner) / len(voting)
-        assert result.vote == VoteResult(winner, share)
+        assert result.vote == VoteShare(winner, share)
 
 
 def test_a_plain_majority_needs_no_reward() -> None:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decoders.core import EMPTY
-from decoders.judge import Judge
-from decoders.weights import (
+from decoders.maths.logmath import (
     atomic_kl,
     best_of_n_kl,
     logsumexp,
@@ -22,6 +21,7 @@ from decoders.weights import (
     selection_kl,
     win_rate_bound,
 )
+from decoders.parts.objective import Objective
 from tests import laws
 
 INF, NAN = math.inf, math.nan
@@ -150,7 +150,7 @@ def test_win_rate_bound_is_that_of_the_greatest_quantile(n: int) -> None:
 
 
 def test_a_sum_of_rewards_is_nan_where_one_is_not_finite_or_the_sum_overflows() -> None:
-    judge = Judge({"a": 2.0, "b": -100.0})
+    judge = Objective({"a": 2.0, "b": -100.0})
     assert judge.scored(EMPTY, {"a": 1.0, "b": 10.0}).total == -998.0
     for a, b in ((NAN, 1.0), (INF, 1.0), (2.0, 1e308)):
         assert math.isnan(judge.scored(EMPTY, {"a": a, "b": b}).total)

@@ -12,9 +12,9 @@ import pytest
 from decoders import SpeculativeRejection
 from decoders.core import Prompt, Sampling
 from decoders.events import Done
+from decoders.maths.transforms import Exponential, Identity, Log, Transform, tilt_kl
 from decoders.models import Models
 from decoders.rng import SeededRng
-from decoders.transforms import Exponential, Identity, Log, Transform, tilt_kl
 from evaluation.early import best_of, equal_n
 from evaluation.infalign import answers, over, win
 from evaluation.replay import Exhausted, Pool, Replay, load, save

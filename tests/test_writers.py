@@ -8,9 +8,9 @@ import pytest
 from decoders.core import Candidate, Prompt
 from decoders.events import Cost, Done, Result, Step
 from decoders.sample import Sample
-from server.schemas.common import StreamOptions
-from server.shapes import Completions
-from server.writers import EventWriter
+from server.http.openai_format import Completions
+from server.http.response_writers import EventWriter
+from server.http.schemas.common import StreamOptions
 
 DONE = b"data: [DONE]\n\n"
 
@@ -28,7 +28,7 @@ class SlowClient:
 
 
 def test_no_comment_comes_between_the_answer_and_its_end_or_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.writers.HEARTBEAT", 0.01)
+    monkeypatch.setattr("server.http.response_writers.HEARTBEAT", 0.01)
     prompt, answer = Prompt((1,), "good"), Candidate((1,), " odd", "stop")
     client = SlowClient()
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from decoders.core import Candidate, Law, Policy, Prompt, Rng, Sampling
+from decoders.core import Candidate, Policy, Prompt, Rng, Sampling, TokenLaw
 from decoders.errors import RewardFailed
 from decoders.models import Models, Reward
 from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
@@ -33,15 +33,15 @@ class Unguided:
     def guides(self) -> dict[str, str]:
         return {}
 
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
         return await ToyPolicy().logprob(prompt, completion, law)
 
     def extend(
-        self, prompt: Prompt, begun: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
+        self, prompt: Prompt, prefix: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
     ) -> AsyncGenerator[tuple[int, Candidate, int]]:
-        return ToyPolicy().extend(prompt, begun, n, tokens, sampling, rng, **more)
+        return ToyPolicy().extend(prompt, prefix, n, tokens, sampling, rng, **more)
 
-    def check_cut(self, sampling: Sampling) -> None:
+    def check_entropy_stop(self, sampling: Sampling) -> None:
         """Any sampling will do."""
 
 
@@ -75,12 +75,12 @@ class WatchedPolicy:
             self.open -= 1
 
     async def extend(
-        self, prompt: Prompt, begun: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
+        self, prompt: Prompt, prefix: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
     ) -> AsyncGenerator[tuple[int, Candidate, int]]:
         self.open += 1
         self.most = max(self.most, n)
         try:
-            async with aclosing(self.inner.extend(prompt, begun, n, tokens, sampling, rng, **more)) as samples:
+            async with aclosing(self.inner.extend(prompt, prefix, n, tokens, sampling, rng, **more)) as samples:
                 async for i, candidate, drawn in samples:
                     self.tokens += drawn
                     yield i, candidate, drawn
@@ -88,10 +88,10 @@ class WatchedPolicy:
         finally:
             self.open -= 1
 
-    def check_cut(self, sampling: Sampling) -> None:
-        self.inner.check_cut(sampling)
+    def check_entropy_stop(self, sampling: Sampling) -> None:
+        self.inner.check_entropy_stop(sampling)
 
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
         return await self.inner.logprob(prompt, completion, law)
 
 
@@ -112,9 +112,9 @@ class BackwardsPolicy(ToyPolicy):
             yield i, candidate
 
     async def extend(
-        self, prompt: Prompt, begun: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
+        self, prompt: Prompt, prefix: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
     ) -> AsyncGenerator[tuple[int, Candidate, int]]:
-        for grown in reversed([s async for s in super().extend(prompt, begun, n, tokens, sampling, rng, **more)]):
+        for grown in reversed([s async for s in super().extend(prompt, prefix, n, tokens, sampling, rng, **more)]):
             yield grown
 
 

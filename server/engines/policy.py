@@ -12,9 +12,9 @@ from vllm.logprobs import Logprob
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from decoders.core import EMPTY, Candidate, Cut, Law, Prompt, Rng, Sampling, join
+from decoders.core import EMPTY, Candidate, EntropyStop, Prompt, Rng, Sampling, TokenLaw, join
 from decoders.errors import InvalidRequest, UnreadableText
-from decoders.pool import as_done, merge, together
+from decoders.parts.concurrency import as_done, merge, together
 from server.engines.entropy.asked import Asked
 from server.engines.entropy.load import refusal
 from server.engines.entropy.reserved import candidates, signals
@@ -23,7 +23,7 @@ from server.engines.guided.plan import Plan
 from server.engines.outputs import Outputs
 from server.engines.reader import Reader, read_pieces, stretch
 from server.engines.text import ModelText
-from server.engines.vllm import end_tokens, engine_errors, sampling_params
+from server.engines.vllm_seam import end_tokens, engine_errors, sampling_params
 
 
 class VllmPolicy:
@@ -50,7 +50,7 @@ class VllmPolicy:
         self._guided = guided or engine
         self._reservable = candidates(text.tokenizer, text.vocab_size, end_tokens(engine))
 
-    def check_cut(self, sampling: Sampling) -> None:
+    def check_entropy_stop(self, sampling: Sampling) -> None:
         engine = self._guided if sampling.guides else self._engine
         reason = refusal(engine.vllm_config)
         if reason is not None:
@@ -95,32 +95,32 @@ class VllmPolicy:
     async def extend(
         self,
         prompt: Prompt,
-        begun: Candidate,
+        prefix: Candidate,
         n: int,
         tokens: int,
         sampling: Sampling,
         rng: Rng,
         *,
-        until: Sequence[str] = (),
-        cut: Cut | None = None,
+        stop_block: Sequence[str] = (),
+        entropy_stop: EntropyStop | None = None,
     ) -> AsyncGenerator[tuple[int, Candidate, int]]:
         """One engine request of prompt and prefix: the prefix cache has most of their keys and values already.
 
-        With stop strings or `until`, one for each continuation, which is stopped when the whole answer's text has one
-        of them. With `cut`, the request stops before the token whose law has that entropy: see `Segments`.
+        With stop strings or `stop_block`, one for each continuation, which is stopped when the whole answer's text has
+        one of them. With `entropy_stop`, the request stops before the token whose law has that entropy: see `Segments`.
         """
-        room = min(tokens, sampling.max_tokens - len(begun.tokens))
-        least = min(room, max(0, sampling.min_tokens - len(begun.tokens)))
+        room = min(tokens, sampling.max_tokens - len(prefix.tokens))
+        least = min(room, max(0, sampling.min_tokens - len(prefix.tokens)))
         block = replace(sampling, max_tokens=room, min_tokens=least)
-        longer = replace(prompt, tokens=prompt.tokens + begun.tokens)
-        reader = Reader(self._text, prompt.tokens, sampling, until).read(begun.tokens)
-        segments = None if cut is None else self._segments(longer, block, cut)
-        if sampling.stop or until:
+        longer = replace(prompt, tokens=prompt.tokens + prefix.tokens)
+        reader = Reader(self._text, prompt.tokens, sampling, stop_block).read(prefix.tokens)
+        segments = None if entropy_stop is None else self._segments(longer, block, entropy_stop)
+        if sampling.stop or stop_block:
             draws = [
                 self._pieces(longer, block, rng.seed()) if segments is None else segments.pieces(rng.fork())
                 for _ in range(n)
             ]
-            async with aclosing(as_done([stretch(begun, draw, reader.twin()) for draw in draws])) as done:
+            async with aclosing(as_done([stretch(prefix, draw, reader.twin()) for draw in draws])) as done:
                 async for i, (whole, count) in done:
                     yield i, whole, count
             return
@@ -128,15 +128,15 @@ class VllmPolicy:
         async with aclosing(several) as samples:
             async for i, drawn in samples:
                 piece, _ = (heard := reader.twin()).piece(drawn)
-                yield i, replace(join([begun, piece]), text=heard.text), len(drawn.tokens)
+                yield i, replace(join([prefix, piece]), text=heard.text), len(drawn.tokens)
 
-    def _segments(self, prompt: Prompt, sampling: Sampling, cut: Cut) -> Segments:
+    def _segments(self, prompt: Prompt, sampling: Sampling, entropy_stop: EntropyStop) -> Segments:
         def draw(
             prompt: Prompt, n: int, sampling: Sampling, seed: int | None, asked: Asked | None, pieces: bool
         ) -> AsyncGenerator[tuple[int, Candidate]]:
             return self._draw(prompt, n, sampling, seed, pieces=pieces, read=True, asked=asked)
 
-        return Segments(draw, prompt, sampling, cut, signals(self._reservable, sampling.stop_token_ids))
+        return Segments(draw, prompt, sampling, entropy_stop, signals(self._reservable, sampling.stop_token_ids))
 
     async def _pieces(self, prompt: Prompt, sampling: Sampling, seed: int | None) -> AsyncGenerator[Candidate]:
         """One answer's pieces as the engine draws them."""
@@ -180,7 +180,7 @@ class VllmPolicy:
                         if pieces or part.finished():
                             yield part.index, made.candidate(part, output)
 
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
         return await self._logprob(prompt, completion, self._plan.weights(law.guides, law.policy))
 
     async def guide_reward(self, prompt: Prompt, completion: Candidate, guide: str) -> float:

@@ -106,9 +106,9 @@ class Reader:
         return len(tokens), None, False
 
 
-async def stretch(begun: Candidate, draw: AsyncGenerator[Candidate], reader: Reader) -> tuple[Candidate, int]:
-    """`begun` and the stretch of pieces after it, and the tokens drawn."""
-    pieces, count = [begun], 0
+async def stretch(prefix: Candidate, draw: AsyncGenerator[Candidate], reader: Reader) -> tuple[Candidate, int]:
+    """`prefix` and the stretch of pieces after it, and the tokens drawn."""
+    pieces, count = [prefix], 0
     async with aclosing(read_pieces(draw, reader)) as read:
         async for piece, drawn in read:
             pieces.append(piece)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from decoders.errors import RewardFailed
-from decoders.pool import together
+from decoders.parts.concurrency import together
 from server.engines.batcher import Pair
 from server.engines.reading import plain
 from server.engines.scores import real, short

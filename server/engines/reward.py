@@ -10,12 +10,12 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from decoders.core import Candidate, Prompt, Tokens
 from decoders.errors import InvalidRequest, RewardFailed, UnreadableText
-from decoders.pool import together
+from decoders.parts.concurrency import together
 from server.engines.policy import VllmPolicy
 from server.engines.reading import Reading
 from server.engines.steps import Steps
 from server.engines.text import ModelText
-from server.engines.vllm import engine_errors
+from server.engines.vllm_seam import engine_errors
 from server.settings import ClassifierReward, ProcessReward, SettingsError
 
 REDUCE: dict[str, Callable[[list[float]], float]] = {

@@ -45,14 +45,14 @@ class Steps:
 
         A prompt may end within the assistant's turn. Its steps are tagged as well, as in one piece, and not scored.
         """
-        begun = ""
+        prefix = ""
         if prompt.continues and prompt.messages and reading.template != "policy":
-            begun = prompt.messages[-1]["content"]
+            prefix = prompt.messages[-1]["content"]
             prompt = replace(prompt, messages=prompt.messages[:-1], continues=False)
-        steps, scored = self._split(begun, completion)
+        steps, scored = self._split(prefix, completion)
         if not any(scored):
             return Tagged((), ())
-        mark = _mark([prompt.text, begun, completion, *(m["content"] for m in prompt.messages or ())])
+        mark = _mark([prompt.text, prefix, completion, *(m["content"] for m in prompt.messages or ())])
         content = "".join(f"{step}[{mark}:{i}]" for i, step in enumerate(steps))
         if self._written in steps[0]:
             content = f"[{mark}:]{content}"
@@ -82,9 +82,9 @@ class Steps:
             )
         return [rows[places.index(end)] for end in read.ends]
 
-    def _split(self, begun: str, completion: str) -> tuple[list[str], list[bool]]:
+    def _split(self, prefix: str, completion: str) -> tuple[list[str], list[bool]]:
         """The steps of the turn, and whether each has a part in the completion."""
-        turn = begun + completion
+        turn = prefix + completion
         steps: list[str] = []
         scored: list[bool] = []
         start = 0
@@ -92,7 +92,7 @@ class Steps:
             end = start + len(step)
             if step.strip():
                 steps.append(step)
-                scored.append(bool(turn[max(start, len(begun)) : end].strip()))
+                scored.append(bool(turn[max(start, len(prefix)) : end].strip()))
             start = end + len(self._separator)
         return steps, scored
 

@@ -10,9 +10,21 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
-from decoders.core import EMPTY, Alternative, Candidate, Cut, Law, Prompt, Rng, Sampling, TokenLogprob, Tokens, join
+from decoders.core import (
+    EMPTY,
+    Alternative,
+    Candidate,
+    EntropyStop,
+    Prompt,
+    Rng,
+    Sampling,
+    TokenLaw,
+    TokenLogprob,
+    Tokens,
+    join,
+)
 from decoders.errors import InvalidRequest
-from decoders.weights import logsumexp
+from decoders.maths.logmath import logsumexp
 from server.engines.text import Turn
 
 EOS = 0
@@ -54,10 +66,10 @@ class ToyPolicy:
     def guides(self) -> dict[str, str]:
         return {name: guide.kind for name, guide in self.loaded.items()}
 
-    def guided(self, prompt: Tokens, prefix: Tokens, law: Law) -> list[float]:
+    def guided(self, prompt: Tokens, prefix: Tokens, law: TokenLaw) -> list[float]:
         """log p(v | prompt, prefix) for every token v under a law of policy and guides."""
         policy = self.logprobs(prompt, prefix)
-        if law == Law():
+        if law == TokenLaw():
             return policy
         total = [law.policy * p if p > -math.inf else p for p in policy]
         for name, weight in law.guides.items():
@@ -66,7 +78,7 @@ class ToyPolicy:
         z = logsumexp(total)
         return [t - z for t in total]
 
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: Law) -> float:
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
         tokens = completion.tokens
         return math.fsum(self.guided(prompt.tokens, tokens[:i], law)[token] for i, token in enumerate(tokens))
 
@@ -81,7 +93,7 @@ class ToyPolicy:
 
     def law(self, prompt: Tokens, prefix: Tokens, sampling: Sampling) -> list[float]:
         """log-probabilities after the request's guides, bias, temperature and top-k."""
-        logprobs = self.guided(prompt, prefix, Law(guides=sampling.guides))
+        logprobs = self.guided(prompt, prefix, TokenLaw(guides=sampling.guides))
         logits = [v + sampling.logit_bias.get(t, 0.0) for t, v in enumerate(logprobs)]
         if sampling.temperature == 0:
             best = logits.index(max(logits))
@@ -113,31 +125,35 @@ class ToyPolicy:
     async def extend(
         self,
         prompt: Prompt,
-        begun: Candidate,
+        prefix: Candidate,
         n: int,
         tokens: int,
         sampling: Sampling,
         rng: Rng,
         *,
-        until: Sequence[str] = (),
-        cut: Cut | None = None,
+        stop_block: Sequence[str] = (),
+        entropy_stop: EntropyStop | None = None,
     ) -> AsyncGenerator[tuple[int, Candidate, int]]:
         for i in range(n):
-            whole, drawn = begun, 0
+            whole, drawn = prefix, 0
             while whole.finish is None and drawn < tokens:
-                if cut and drawn >= cut.least and self.entropy(prompt.tokens, whole.tokens, sampling) >= cut.entropy:
+                if (
+                    entropy_stop
+                    and drawn >= entropy_stop.min_tokens
+                    and self.entropy(prompt.tokens, whole.tokens, sampling) >= entropy_stop.entropy
+                ):
                     break
                 whole, drawn = join([whole, self._draw(prompt.tokens, whole.tokens, sampling, rng)]), drawn + 1
-                if any(whole.text.endswith(end) for end in until):
+                if any(whole.text.endswith(end) for end in stop_block):
                     break
             yield i, whole, drawn
 
-    def check_cut(self, sampling: Sampling) -> None:
+    def check_entropy_stop(self, sampling: Sampling) -> None:
         """Any sampling will do."""
 
     def entropy(self, prompt: Tokens, prefix: Tokens, sampling: Sampling) -> float:
         """Of the next token's law under guides, in nats."""
-        logprobs = self.guided(prompt, prefix, Law(guides=sampling.guides))
+        logprobs = self.guided(prompt, prefix, TokenLaw(guides=sampling.guides))
         return -math.fsum(math.exp(v) * v for v in logprobs if v > -math.inf)
 
     def _draw(self, prompt: Tokens, before: Tokens, sampling: Sampling, rng: Rng) -> Candidate:
@@ -156,7 +172,7 @@ class ToyPolicy:
     ) -> tuple[TokenLogprob, ...] | None:
         if sampling.logprobs is None:
             return None
-        logprobs = self.guided(prompt, prefix, Law(guides=sampling.guides))
+        logprobs = self.guided(prompt, prefix, TokenLaw(guides=sampling.guides))
         ranked = sorted((v for v in range(self.vocabulary) if logprobs[v] > -math.inf), key=lambda v: -logprobs[v])
         best = [v for i, v in enumerate(ranked) if i < sampling.logprobs or v == token]
         top = tuple(Alternative(v, WORDS[v], logprobs[v], WORDS[v].encode()) for v in best)
@@ -166,7 +182,7 @@ class ToyPolicy:
         self, prompt: Tokens = (), max_tokens: int | None = None, guides: Mapping[str, float] | None = None
     ) -> dict[Tokens, float]:
         """Every completion with its probability, under guides if any."""
-        law = Law(guides=guides or {})
+        law = TokenLaw(guides=guides or {})
         done: dict[Tokens, float] = {}
         open_: list[tuple[Tokens, float]] = [((), 0.0)]
         while open_:

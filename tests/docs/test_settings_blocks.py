@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from server.settings_reading import read
+from server.settings.reading import read
 from tests.docs.blocks import ROOT, Block, of, pages
 
 POLICY = {"policy": {"model": "/models/policy"}}  # for a block that shows a part

@@ -9,8 +9,8 @@ import pytest
 
 from decoders.models import Models, Reward
 from server.demo.defaults import GUIDES
-from server.engines.build import Loaded
 from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward, ToyText
+from server.loading import Loaded
 from tests.docs.asking import client, curl, same_shape
 from tests.docs.blocks import Block, body, of, pages, values
 from tests.serving import Api, ok, serving

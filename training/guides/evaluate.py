@@ -16,7 +16,7 @@ Scorer = Callable[[list[list[int]], list[Draw]], list[float]]
 
 
 @dataclass(frozen=True)
-class Law:
+class Mixture:
     """A row of the table: what is sampled from."""
 
     name: str
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 def measure(
     policy: Any,
     prompts: list[list[int]],
-    law: Law,
+    law: Mixture,
     scorers: dict[str, Scorer],
     *,
     n: int,

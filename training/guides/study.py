@@ -11,25 +11,25 @@ from typing import Any
 
 from server.demo.tone import vader
 from training.guides import rollouts
-from training.guides.evaluate import Law, Row, Scorer, measure
-from training.guides.verdict import Judge
+from training.guides.evaluate import Mixture, Row, Scorer, measure
+from training.guides.verdict import Objective
 
 WEIGHTS = (0.5, 1.0, 2.0)
 SHARES = (0.25, 0.5, 0.75)
 """Of the first guide in a mix of two, whose weights add up to one."""
 
 
-def laws(guides: dict[str, Any], weights: Sequence[float] = WEIGHTS) -> list[Law]:
+def laws(guides: dict[str, Any], weights: Sequence[float] = WEIGHTS) -> list[Mixture]:
     """The policy, the policy sharpened, each guide at each weight, and mixes where there are two guides."""
-    rows = [Law("policy"), *(Law(f"temperature {1 / (1 + w):.2f}", temperature=1 / (1 + w)) for w in weights)]
-    rows += [Law(f"{name} w={w:g}", [(guide, w)]) for name, guide in guides.items() for w in weights]
+    rows = [Mixture("policy"), *(Mixture(f"temperature {1 / (1 + w):.2f}", temperature=1 / (1 + w)) for w in weights)]
+    rows += [Mixture(f"{name} w={w:g}", [(guide, w)]) for name, guide in guides.items() for w in weights]
     if len(guides) == 2:
         (first, one), (second, other) = guides.items()
-        rows += [Law(f"{a:g} {first} + {1 - a:g} {second}", [(one, a), (other, 1 - a)]) for a in SHARES]
+        rows += [Mixture(f"{a:g} {first} + {1 - a:g} {second}", [(one, a), (other, 1 - a)]) for a in SHARES]
     return rows
 
 
-def scorers(reward: Path, judge: Judge, tokenizer: Any) -> dict[str, Scorer]:
+def scorers(reward: Path, judge: Objective, tokenizer: Any) -> dict[str, Scorer]:
     """The reward that `positive` learnt from, two strangers to it, and the reward that `brief` learnt from."""
     return {
         "reward": lambda prompts, draws: rollouts.sentiment(reward, prompts, draws),

@@ -21,7 +21,7 @@ _WORD = re.compile(r"[a-z']+|[!?]")
 
 
 @dataclass(frozen=True)
-class Judge:
+class Objective:
     """Log-odds that a text is a positive review: a bias and the text's mean tf-idf weight, unit length."""
 
     places: dict[str, int]
@@ -36,7 +36,7 @@ class Judge:
         return [float(score) for score in scores]
 
 
-def judge_of_reviews(stride: int = 1) -> tuple[Judge, float]:
+def judge_of_reviews(stride: int = 1) -> tuple[Objective, float]:
     """The judge, from every `stride`-th review that the reward was not trained on, and its held-out accuracy."""
     reviews, held_out = split()
     recipe = Recipe()
@@ -59,7 +59,7 @@ def untouched(reviews: list[Review], short: int, long: int) -> list[Review]:
     return left
 
 
-def judge(reviews: list[Review], *, seen: int = 4, passes: int = 60, decay: float = 3e-5) -> Judge:
+def judge(reviews: list[Review], *, seen: int = 4, passes: int = 60, decay: float = 3e-5) -> Objective:
     """A logistic regression on the tf-idf of words and pairs of words seen in `seen` reviews or more."""
     counts = Counter(term for review in reviews for term in set(_terms(review.text)))
     places = {term: place for place, term in enumerate(sorted(t for t, count in counts.items() if count >= seen))}
@@ -78,7 +78,7 @@ def judge(reviews: list[Review], *, seen: int = 4, passes: int = 60, decay: floa
 
     step: Callable[[Callable[[], Tensor]], Tensor] = optimiser.step
     step(loss_of)
-    return Judge(places, rarity, weights.detach(), bias.item())
+    return Objective(places, rarity, weights.detach(), bias.item())
 
 
 def _terms(text: str) -> list[str]:

@@ -1,11 +1,11 @@
-"""Segments of an answer up to a `Cut`, drawn by engine requests with a threshold; the signals are taken out here."""
+"""Segments of an answer up to an `EntropyStop`, drawn by engine requests with a threshold, without their signals."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from decoders.core import Candidate, Cut, Prompt, Rng, Sampling, Tokens, join
-from decoders.pool import as_done
+from decoders.core import Candidate, EntropyStop, Prompt, Rng, Sampling, Tokens, join
+from decoders.parts.concurrency import as_done
 from server.engines.entropy.asked import Asked, Signals
 
 Draw = Callable[[Prompt, int, Sampling, int | None, Asked | None, bool], AsyncGenerator[tuple[int, Candidate]]]
@@ -14,7 +14,7 @@ Draw = Callable[[Prompt, int, Sampling, int | None, Asked | None, bool], AsyncGe
 
 @dataclass(frozen=True)
 class Segments:
-    """Segments after `prompt` of at most `sampling.max_tokens` tokens, fewer where `cut` says so.
+    """Segments after `prompt` of at most `sampling.max_tokens` tokens, fewer where `entropy_stop` says so.
 
     The `finish` of one is "stop" where a token ends the answer, and else "length".
     """
@@ -22,20 +22,20 @@ class Segments:
     draw: Draw
     prompt: Prompt
     sampling: Sampling
-    cut: Cut
+    entropy_stop: EntropyStop
     signals: Signals
 
     async def several(self, n: int, rng: Rng) -> AsyncGenerator[tuple[int, Candidate]]:
         """Yield (index, segment) of `n`, by one engine request, and further ones for those that meet a collision."""
-        begun: dict[int, Candidate] = {}
+        prefix: dict[int, Candidate] = {}
         async with aclosing(self._request(n, rng.seed(), pieces=False)) as samples:
             async for i, segment in samples:
                 if segment.finish is None:
-                    begun[i] = segment
+                    prefix[i] = segment
                 else:
                     yield i, segment
-        order = sorted(begun)  # forks in one order, whatever ended first
-        async with aclosing(as_done([self._go_on(begun[i], rng.fork()) for i in order])) as done:
+        order = sorted(prefix)  # forks in one order, whatever ended first
+        async with aclosing(as_done([self._go_on(prefix[i], rng.fork()) for i in order])) as done:
             async for j, segment in done:
                 yield order[j], segment
 
@@ -53,21 +53,21 @@ class Segments:
                     drawn += piece.tokens
             left, collides = left._after(drawn), not collides
 
-    async def _go_on(self, begun: Candidate, rng: Rng) -> Candidate:
-        """The whole segment that begins with `begun`, up to a collision."""
-        async with aclosing(self._after(begun.tokens).pieces(rng, collides=True)) as pieces:
-            return join([begun, *[piece async for piece in pieces]])
+    async def _go_on(self, prefix: Candidate, rng: Rng) -> Candidate:
+        """The whole segment that begins with `prefix`, up to a collision."""
+        async with aclosing(self._after(prefix.tokens).pieces(rng, collides=True)) as pieces:
+            return join([prefix, *[piece async for piece in pieces]])
 
     async def _request(self, n: int, seed: int | None, *, pieces: bool) -> AsyncGenerator[tuple[int, Candidate]]:
         """Segments, or their pieces, by one request; a collision leaves the last piece without a `finish`."""
-        asked = Asked(self.cut.entropy, self.cut.least, self.sampling.min_tokens, self.signals)
+        asked = Asked(self.entropy_stop.entropy, self.entropy_stop.min_tokens, self.sampling.min_tokens, self.signals)
         async with aclosing(self.draw(self.prompt, n, self.sampling, seed, asked, pieces)) as samples:
             async for i, drawn in samples:
                 yield i, _without_signal(drawn, self.signals)
 
     async def _past_collision(self, seed: int | None) -> AsyncGenerator[tuple[int, Candidate]]:
         """The tokens at which no entropy is asked for, and at least one, with no token reserved."""
-        room = min(self.sampling.max_tokens, max(1, self.cut.least))
+        room = min(self.sampling.max_tokens, max(1, self.entropy_stop.min_tokens))
         sampling = replace(self.sampling, max_tokens=room, min_tokens=min(room, self.sampling.min_tokens))
         async with aclosing(self.draw(self.prompt, 1, sampling, seed, None, True)) as samples:
             async for i, piece in samples:
@@ -83,7 +83,7 @@ class Segments:
             sampling=replace(
                 sampling, max_tokens=sampling.max_tokens - count, min_tokens=max(0, sampling.min_tokens - count)
             ),
-            cut=replace(self.cut, least=max(0, self.cut.least - count)),
+            entropy_stop=replace(self.entropy_stop, min_tokens=max(0, self.entropy_stop.min_tokens - count)),
         )
 
 

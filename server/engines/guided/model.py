@@ -26,8 +26,8 @@ from server.engines.guided.adapters import merged
 from server.engines.guided.mixing import mix, rows_of, tags
 from server.engines.guided.plan import Column
 from server.engines.guided.rows import held_by
-from server.engines.guided.sharing import share
-from server.engines.guided.trunk import common_layers, graft
+from server.engines.guided.shared_layers import common_layers, graft
+from server.engines.guided.shared_weights import share
 
 POLICY = "policy"
 _MARK = "\0"  # between a sub-model's name and its weights' names

@@ -1,0 +1,1 @@
+"""The arithmetic under the strategies: pure functions of numbers."""

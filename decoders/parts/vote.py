@@ -1,0 +1,94 @@
+"""The majority's answer [Wang et al. 2023, self-consistency; Li et al. 2023, weighted by reward].
+
+a_i = what `answer` reads from y_i;   winner = argmax_a sum_{i: a_i = a} v_i,   v_i = 1  or  exp(r_i/beta) / sum_j
+return the best-rewarded y_i of the winner
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import re2
+from pydantic import AfterValidator, BaseModel, Field
+
+from decoders import events
+from decoders.maths.logmath import INF, scaled
+from decoders.parts.selection import Beta
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re2.compile(pattern, _options())
+    except re2.error as error:
+        raise ValueError(f"not a regular expression that runs in linear time (RE2): {_said(error)}") from error
+    return pattern
+
+
+def _said(error: re2.error) -> str:
+    [what] = error.args
+    return what.decode() if isinstance(what, bytes) else str(what)
+
+
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = 1 << 20  # bytes that a request's expression may take
+    return options
+
+
+class Vote(BaseModel, frozen=True, extra="forbid"):
+    """The answer that most candidates give, by count or, with `beta`, by softmax(r/beta); ties share alike.
+
+    The expression is RE2's: it has no backreferences, and no text makes it slow. An answer is its last match in a
+    candidate, group 1 of it if there is one, without the space around it. A candidate without a match has no vote; if
+    none has one, the best-rewarded candidate is returned, with no answer.
+    """
+
+    by: Literal["vote"] = "vote"
+    answer: Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_compiles)] = Field(
+        description="The regular expression that finds the answer, such as '####\\s*(-?[0-9.,]+)'."
+    )
+    beta: Beta | None = Field(None, description="Votes weigh softmax(reward / beta); by default they weigh alike.")
+
+    def answers(self, texts: Sequence[str]) -> list[str | None]:
+        """What each text answers."""
+        pattern = re2.compile(self.answer, _options())
+        found: list[str | None] = []
+        for text in texts:
+            matches = list(pattern.finditer(text))
+            group = matches[-1].group(1 if pattern.groups else 0) if matches else None
+            found.append(None if group is None else group.strip())
+        return found
+
+    def shares(self, rewards: Sequence[float], texts: Sequence[str]) -> dict[str, float]:
+        """Each answer's share of the votes; empty where there is none."""
+        answers = self.answers(texts)
+        voters = [i for i, answer in enumerate(answers) if answer is not None]
+        # Scaled among those that answer: beside a far better candidate that does not, all their weights may vanish.
+        logs = [0.0] * len(voters) if self.beta is None else scaled([rewards[i] for i in voters], self.beta)
+        votes: defaultdict[str, float] = defaultdict(float)
+        for i, weight in zip(voters, logs, strict=True):
+            votes[answers[i] or ""] += math.exp(weight)
+        total = sum(votes.values())
+        return {answer: weight / total for answer, weight in votes.items()}
+
+    def log_weights(self, rewards: Sequence[float], texts: Sequence[str]) -> list[float]:
+        """Uniform over the winning answers, and in each of these over its best-rewarded candidates."""
+        answers = self.answers(texts)
+        shares = self.shares(rewards, texts)
+        most = max(shares.values(), default=0.0)
+        # Sums in another order differ in the last digit, and would break a tie that is one.
+        winners = {answer for answer, share in shares.items() if share >= most * (1 - 1e-12)} if shares else {None}
+        log_weights = [-INF] * len(rewards)
+        for winner in winners:
+            own = [i for i, answer in enumerate(answers) if answer == winner]
+            best = [i for i in own if rewards[i] == max(rewards[j] for j in own)]
+            for i in best:
+                log_weights[i] = -math.log(len(best))
+        return log_weights
+
+    def of(self, i: int, rewards: Sequence[float], texts: Sequence[str]) -> events.VoteShare:
+        """What candidate i answers, and how many agree."""
+        answer = self.answers(texts)[i]
+        return events.VoteShare(answer, 0.0 if answer is None else self.shares(rewards, texts)[answer])

@@ -1,0 +1,1 @@
+"""The calibration store, and filling it ahead of requests."""

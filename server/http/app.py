@@ -1,0 +1,60 @@
+"""The app: a factory that takes what is loaded as an argument, and holds no globals."""
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from server.errors import UnsupportedEndpoint
+from server.http import auth, errors, openapi
+from server.http.routes import generate, models, operations, rewards
+from server.loading import Loaded
+from server.runtime.service import Service
+from server.settings import ServerSettings
+
+
+def create_app(loaded: Loaded, settings: ServerSettings | None = None) -> FastAPI:
+    """The HTTP API over loaded models. Raises `SettingsError` for a key file that cannot be used."""
+    settings = settings or ServerSettings()
+    service = Service(loaded, settings)
+    app = FastAPI(title="Decant", redirect_slashes=False)
+    app.openapi_schema = openapi.document()
+    app.state.service = service
+    for route in (generate, rewards, models, operations):
+        app.include_router(route.router(service))
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _left)
+    app.add_exception_handler(Exception, _unforeseen)
+    if settings.api_keys_file is not None:
+        app.add_middleware(auth.KeyGate, digests=auth.read(settings.api_keys_file), refused=service.metrics.refused)
+    return app
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own errors (no such path, wrong method) in OpenAI's shape."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == HTTPStatus.NOT_FOUND and path.startswith("/v1/") and not path.startswith("/v1/models/"):
+        served = ", ".join(sorted(_served(request.app)))
+        return errors.response(UnsupportedEndpoint(f"{request.method} {path} is not served here. These are: {served}."))
+    message = f"{request.method} {request.url.path}: {error.detail}."
+    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+    return JSONResponse(body, error.status_code, error.headers)
+
+
+def _served(app: FastAPI) -> set[str]:
+    routes = (route for route in app.routes if isinstance(route, APIRoute))
+    return {route.path_format for route in routes if route.path.startswith("/v1/")}
+
+
+async def _left(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """A client that left before its body was here hears nothing, and is no failure of the server."""
+    return Response(status_code=400)
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """What nobody foresaw, in OpenAI's shape; starlette raises it again, and so it gets into the log."""
+    return errors.response(error)

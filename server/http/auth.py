@@ -1,0 +1,80 @@
+"""Bearer keys: hashed at rest, compared in constant time.
+
+A key is 256 random bits, so one round of SHA-256 is enough: there is nothing to guess, and a slow hash would only
+slow every request. The file has a line per key, `NAME:SHA256`, as `decant keys add` writes it.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.errors import Unauthorized
+from server.http.errors import response
+from server.settings import SettingsError
+
+PREFIX = "dk-"
+_LINE = re.compile(r"(?P<name>[\w.-]{1,64}):(?P<digest>[0-9a-f]{64})")
+
+
+def new_key() -> str:
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def line(name: str, key: str) -> str:
+    """The file's line for a key. Raises ValueError for a name that could not be read back."""
+    text = f"{name}:{_digest(key)}"
+    if not _LINE.fullmatch(text):
+        raise ValueError("a key's name has up to 64 letters, digits, '.', '_' and '-'")
+    return text
+
+
+def read(path: Path) -> list[str]:
+    """The digests of a key file. Raises `SettingsError`: a server without its keys must not start open."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise SettingsError(f"server.api_keys_file: {error}") from error
+    digests = []
+    for number, text in enumerate(lines, 1):
+        if text.strip() and not text.startswith("#"):
+            match = _LINE.fullmatch(text.strip())
+            if match is None:
+                raise SettingsError(f"server.api_keys_file: {path}, line {number} is not NAME:SHA256")
+            digests.append(match["digest"])
+    if not digests:
+        raise SettingsError(f"server.api_keys_file: {path} has no key. Add one: decant keys add NAME --file {path}")
+    return digests
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class KeyGate:
+    """Lets a request to /v1 through if it carries a known key."""
+
+    def __init__(self, app: ASGIApp, digests: Iterable[str], refused: Callable[[str], None]) -> None:
+        self._app = app
+        self._digests = tuple(digests)
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/v1") and not self._knows(scope):
+            self._refused("unauthorized")
+            error = Unauthorized("Send a key that this server knows: Authorization: Bearer KEY.")
+            await response(error)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _knows(self, scope: Scope) -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        scheme, _, key = given.partition(" ")
+        digest = _digest(key.strip())
+        # Every digest is compared, so that time does not tell which one was near.
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return scheme.lower() == "bearer" and any(matches)

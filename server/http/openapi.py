@@ -1,0 +1,164 @@
+"""/openapi.json: every path with its body, its answers and its errors, all of it components.
+
+The routes read bodies and write answers themselves, so that this table says what they take and give; tests hold it
+against the app's routes and against real answers.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from server.http.schemas import responses as r
+from server.http.schemas.chat import ChatBody
+from server.http.schemas.completions import CompletionsBody
+from server.http.schemas.rewards import RewardsBody
+
+Json = dict[str, Any]
+JSON = "application/json"
+EVENTS = "text/event-stream"
+PROMETHEUS = "text/plain"
+GENERATING = (400, 401, 404, 413, 500, 502, 503, 504)
+
+
+class Operation(NamedTuple):
+    summary: str
+    answer: type[BaseModel] | None  # none: plain text
+    body: type[BaseModel] | None = None
+    chunk: type[BaseModel] | None = None
+    errors: tuple[int, ...] = ()
+    failing: type[BaseModel] | None = None  # what a 503 says, where that is no error object
+    parameter: str | None = None
+
+
+OPERATIONS: dict[tuple[Literal["get", "post"], str], Operation] = {
+    ("post", "/v1/completions"): Operation(
+        "Complete prompts", r.Completion, CompletionsBody, r.CompletionChunk, GENERATING
+    ),
+    ("post", "/v1/chat/completions"): Operation(
+        "Answer a chat", r.ChatCompletion, ChatBody, r.ChatCompletionChunk, GENERATING
+    ),
+    ("post", "/v1/rewards"): Operation("Score completions", r.RewardList, RewardsBody, None, GENERATING),
+    ("get", "/v1/models"): Operation("List what is served", r.ModelList, errors=(401,)),
+    ("get", "/v1/models/{name}"): Operation("Show a model", r.ModelCard, errors=(401, 404), parameter="name"),
+    ("get", "/v1/strategies"): Operation("List strategies, rewards, guides and limits", r.StrategyList, errors=(401,)),
+    ("get", "/health"): Operation("As /healthz, by vLLM's name of it", r.Health, failing=r.Health),
+    ("get", "/healthz"): Operation("Whether the engines are up", r.Health, failing=r.Health),
+    ("get", "/readyz"): Operation("Whether to send requests here", r.Readiness, failing=r.Readiness),
+    ("get", "/metrics"): Operation("Metrics, as Prometheus reads them", None),
+}
+
+
+@cache
+def document() -> Json:
+    """The whole document."""
+    names, components = _components()
+
+    def content(*kinds: tuple[str, type[BaseModel], JsonSchemaMode]) -> Json:
+        return {media: {"schema": names[model, mode]} for media, model, mode in kinds}
+
+    def operation(method: str, path: str, own: Operation) -> Json:
+        answers: list[tuple[str, type[BaseModel], JsonSchemaMode]] = []
+        if own.answer is not None:
+            answers.append((JSON, own.answer, "serialization"))
+        if own.chunk is not None:
+            answers.append((EVENTS, own.chunk, "serialization"))
+        plain = {PROMETHEUS: {"schema": {"type": "string"}}}
+        replies = {"200": {"description": "The answer", "content": content(*answers) if answers else plain}}
+        for status in own.errors:
+            replies[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
+        if own.failing is not None:
+            replies["503"] = {"description": "It is not so", "content": content((JSON, own.failing, "serialization"))}
+        spec: Json = {"summary": own.summary, "operationId": _identifier(method, path), "responses": replies}
+        if own.body is not None:
+            spec["requestBody"] = {"required": True, "content": content((JSON, own.body, "validation"))}
+        if own.parameter is not None:
+            spec["parameters"] = [{"name": own.parameter, "in": "path", "required": True, "schema": {"type": "string"}}]
+        if path.startswith("/v1/"):
+            spec["security"] = [{}, {"key": []}]  # without a key, where the server has none
+        return spec
+
+    paths: dict[str, Json] = {}
+    for (method, path), own in OPERATIONS.items():
+        paths.setdefault(path, {})[method] = operation(method, path, own)
+    error = content((JSON, r.ErrorAnswer, "serialization"))
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Decant",
+            "version": "0.1.0",
+            "description": "Inference-time alignment over the OpenAI API.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "responses": {f"Error{s}": {"description": _ERRORS[s], "content": error} for s in _ERRORS},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+_ERRORS = {
+    400: "The request cannot be honoured; `param` names the field",
+    401: "No key, or a wrong one",
+    404: "Another model is served",
+    413: "The body is too large",
+    500: "The server or its engine failed",
+    502: "A reward failed",
+    503: "No place now, or an engine is dead",
+    504: "It took too long",
+}
+
+
+def _models() -> Iterable[tuple[type[BaseModel], JsonSchemaMode]]:
+    for own in OPERATIONS.values():
+        for model in (own.answer, own.chunk, own.failing):
+            if model is not None:
+                yield model, "serialization"
+        if own.body is not None:
+            yield own.body, "validation"
+    yield r.ErrorAnswer, "serialization"
+
+
+def _components() -> tuple[Mapping[tuple[Any, JsonSchemaMode], Json], Json]:
+    models = list(dict.fromkeys(_models()))
+    names, schema = models_json_schema(models, ref_template="#/components/schemas/{model}")
+    components: Json = schema["$defs"]
+    asked = _reachable([name["$ref"] for (_, mode), name in names.items() if mode == "validation"], components)
+    for name in asked:
+        _nullable(components[name])
+    return names, components
+
+
+def _reachable(starts: list[str], components: Json) -> set[str]:
+    """The components that are referred to, and those that they refer to."""
+    found: set[str] = set()
+    while starts:
+        name = starts.pop().rpartition("/")[2]
+        if name not in found:
+            found.add(name)
+            starts += references(components[name])
+    return found
+
+
+def references(schema: object) -> list[str]:
+    """Everything that is referred to anywhere in it."""
+    if isinstance(schema, dict):
+        own = [schema["$ref"]] if isinstance(schema.get("$ref"), str) else []
+        return own + [ref for value in schema.values() for ref in references(value)]
+    return [ref for value in schema for ref in references(value)] if isinstance(schema, list) else []
+
+
+def _nullable(schema: Json) -> None:
+    """A null is a field that was not sent: let each field that need not be sent be null."""
+    required = schema.get("required", ())
+    for name, field in schema.get("properties", {}).items():
+        if name not in required and {"type": "null"} not in field.get("anyOf", ()) and field.get("type") != "null":
+            about = {key: field.pop(key) for key in ("description", "default", "title") if key in field}
+            schema["properties"][name] = {**about, "anyOf": [field, {"type": "null"}]}
+
+
+def _identifier(method: str, path: str) -> str:
+    return "_".join([method, *path.replace("{", "").replace("}", "").strip("/").split("/")])

@@ -1,0 +1,76 @@
+"""POST /v1/completions."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from decoders.core import Prompt, Sampling
+from decoders.errors import InvalidRequest
+from server.http.schemas import noops
+from server.http.schemas.common import MAX_LOGPROBS, Body
+
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+def _form(prompt: object) -> str | None:
+    """Which of the prompt's forms this means to be, so that an error is about that one."""
+    if isinstance(prompt, str):
+        return "text"
+    match prompt:
+        case [str(), *_]:
+            return "texts"
+        case [int(), *_] if not isinstance(prompt[0], bool):
+            return "tokens"
+        case [list(), *_]:
+            return "token lists"
+    return None
+
+
+AnyPrompt = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[list[str], Tag("texts")]
+    | Annotated[TokenIds, Tag("tokens")]
+    | Annotated[list[TokenIds], Tag("token lists")],
+    Discriminator(
+        _form,
+        custom_error_type="prompt_form",
+        custom_error_message="Input should be a string, a list of strings, a list of token ids or a list of those",
+    ),
+]
+
+
+class CompletionsBody(Body, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.BODY)):
+    prompt: AnyPrompt
+    max_tokens: int = Field(16, ge=0, le=2**31)
+    echo: bool = Field(False, description="Put the prompt before the completion.")
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asked(cls, data: Any) -> Any:
+        return noops.asked(noops.BODY, data) if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _nothing_to_do(self) -> "CompletionsBody":
+        if self.max_tokens == 0 and not self.echo:
+            raise InvalidRequest("max_tokens: 0 goes with echo: true, to score a prompt.", "max_tokens")
+        return self
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """Each prompt, as text or token ids."""
+        prompt = self.prompt
+        if isinstance(prompt, str):
+            return [prompt]
+        if isinstance(prompt[0], int):
+            return [prompt]
+        return list(prompt)
+
+    def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:  # noqa: ARG002
+        return replace(
+            self.base_sampling(self.max_tokens),
+            logprobs=self.logprobs,
+            prompt_logprobs=self.logprobs if self.echo else None,
+        )

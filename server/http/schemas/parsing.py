@@ -1,0 +1,38 @@
+"""JSON into a body: what JSON and clients leave open, settled the same way for every route.
+
+A null inside an object is a field that was not sent. JSON has one kind of number, so that 3.0 is the integer 3. Nothing
+else is coerced: "3" is a string, and true is no number.
+"""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from server.http.errors import invalid
+
+EXACT = 2**53  # from here on, floats skip integers
+VERBATIM = ("response_format", "json_schema", "schema")  # a JSON schema's own nulls mean something: {"const": null}
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+def parse(kind: type[Parsed], data: object) -> Parsed:
+    """`data`, as read from JSON, as a body. Raises `InvalidRequest`, which names the field."""
+    sent = plain(data)
+    try:
+        return kind.model_validate(sent, strict=True)
+    except ValidationError as error:
+        raise invalid(error, sent) from error
+
+
+def plain(value: Any, path: tuple[str, ...] = ()) -> Any:
+    """`value` without the nulls of its objects, and with whole numbers as integers; `path` is where it stands."""
+    if path == VERBATIM:
+        return value
+    if isinstance(value, dict):
+        return {k: plain(v, (*path, k)) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [item if type(item) is int else plain(item, path) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+        return int(value)
+    return value

@@ -1,0 +1,86 @@
+"""The `decoding` object of an answer, as types: what `server.http.report` writes, for /openapi.json and its readers.
+
+Exact: whoever adds a key to a report adds it here, or the test that holds real answers against these models fails.
+A field with a default may be absent; where null is written, the type says so.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+Rewards = dict[str, float | None]
+"""By the reward's name; null where it is not a finite number."""
+
+
+class Told(BaseModel, frozen=True, extra="forbid"):
+    """A part of an answer."""
+
+
+class KLReport(Told, frozen=True):
+    """A divergence from the law that `reference` names."""
+
+    nats: float
+    estimator: str = Field(description="How the figure was come by: exact, an estimate, or a bound.")
+    reference: Literal["policy", "sampling"] = Field(
+        description="The frozen policy's own law, or that after this request's temperature, top-p and the like."
+    )
+
+
+class CalibrationReport(Told, frozen=True):
+    """What the quantiles of a result stand on."""
+
+    rollouts: dict[str, int] = Field(description="Samples of the policy that each reward is a quantile among.")
+    shared: bool = Field(description="Whether further results of this prompt go by the same samples.")
+
+
+class VoteReport(Told, frozen=True):
+    answer: str | None = Field(description="What the vote's expression read from the completion.")
+    share: float = Field(description="Of all the votes.")
+
+
+class ResultReport(Told, frozen=True):
+    """How one choice was chosen."""
+
+    rewards: Rewards
+    calibrated_rewards: Rewards | None = None
+    calibration: CalibrationReport | None = None
+    mean_rewards: Rewards | None = Field(None, description="Over the candidates that it was chosen from.")
+    draws: int | None = None
+    rounds: int | None = None
+    accepted: bool | None = None
+    log_z: float | None = None
+    tokens_saved: float | None = None
+    vote: VoteReport | None = None
+    kl: KLReport | None = Field(None, description="Where return_kl asks for it; null where it is not known.")
+    policy_logprob: float | None = Field(None, description="log pi(y|x) under the frozen policy, in nats.")
+
+
+class CandidateReport(Told, frozen=True):
+    """One completion that was drawn and judged."""
+
+    prompt: int = Field(description="Of which prompt of the request, from 0.")
+    index: int
+    text: str
+    tokens: int
+    finish_reason: str | None
+    rewards: Rewards
+    calibrated_rewards: Rewards | None = None
+    chosen: bool
+    aborted: bool | None = Field(None, description="It was given up before its end.")
+
+
+class CostReport(Told, frozen=True):
+    candidates: int
+    generated_tokens: int
+    returned_tokens: int
+    scored_tokens: int
+    seconds: dict[str, float] = Field(description="Wall time by phase: queue, generate, score, select.")
+
+
+class DecodingReport(Told, frozen=True):
+    """What the answer cost, and how it was chosen."""
+
+    strategy: str
+    results: list[ResultReport] = Field(description="In the order of the choices.")
+    candidates: list[CandidateReport] | None = None
+    cost: CostReport

@@ -1,0 +1,77 @@
+"""POST /v1/rewards: score completions without generating any."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from decoders.base import RewardNames
+from decoders.core import Prompt, Sampling
+from decoders.errors import InvalidRequest
+from server.http.schemas import noops
+from server.http.schemas.chat import ChatMessage, Chatting
+from server.http.schemas.common import INT64, LEAST_TEMPERATURE, Addressed, Seed, Stops
+
+CALIBRATION = ("rollouts", "on_demand", "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "seed")
+
+
+class RewardsBody(Addressed, Chatting, frozen=True, extra="forbid"):
+    prompt: str | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
+    completions: list[str] = Field(min_length=1, max_length=1024)
+    reward: RewardNames = None
+    ended: bool = Field(
+        False,
+        description="The completions ended by themselves: rewards that read the policy's token ids read the "
+        "end-of-sequence token too. A turn that is read by a reward model's own chat template is closed in any case.",
+    )
+
+    calibrated: bool = Field(
+        False, description="Add each reward's quantile among samples of the policy; `total` then sums quantiles."
+    )
+    rollouts: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="How many samples; by default as many as the server's store is for, or 100."
+    )
+    on_demand: bool = Field(True, description="Draw them now if they are not stored; otherwise refuse the request.")
+    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
+        None, description="How the samples are drawn; the defaults are those of completions or of chat completions."
+    )
+    temperature: Annotated[float, Field(ge=LEAST_TEMPERATURE, le=2)] = 1.0
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=-1, lt=INT64)
+    min_p: float = Field(0.0, ge=0, le=1)
+    stop: Stops = Field(default_factory=list)
+    seed: Seed | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asked(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or "messages" not in data:
+            return data
+        return {**data, "messages": noops.asked_of_messages(data["messages"])}
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> "RewardsBody":
+        if (self.prompt is None) == (self.messages is None):
+            raise InvalidRequest("Give either prompt or messages.", "prompt")
+        for name in Chatting.model_fields:
+            if name in self.model_fields_set and self.messages is None:
+                raise InvalidRequest(f"'{name}' goes with messages.", name)
+        if self.messages is not None:
+            self.check_turn(self.messages)
+        for name in CALIBRATION:
+            if name in self.model_fields_set and not self.calibrated:
+                raise InvalidRequest(f"'{name}' is about samples of the policy: set calibrated.", name)
+        return self
+
+    def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:
+        """How the samples behind a calibrated reward are drawn."""
+        default = 16 if self.messages is None else max(max_model_len - len(prompt.tokens), 1)
+        return Sampling(
+            max_tokens=self.max_tokens or default,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=max(self.top_k, 0),
+            min_p=self.min_p,
+            stop=tuple(self.stop),
+        )

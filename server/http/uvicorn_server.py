@@ -1,0 +1,98 @@
+"""Running the app: uvicorn, with a drain that no accepted request is lost in, and an end when an engine dies."""
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from server.http.app import create_app
+from server.loading import Loaded
+from server.settings import ServerSettings
+
+log = logging.getLogger("decant")
+WATCH = 1.0  # seconds between looks at the engines
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that, told to stop, first lets the requests under way end.
+
+    While it drains it still listens: /readyz says 503, so that a load balancer looks elsewhere, and new requests
+    are refused with 503 rather than with a closed port.
+    """
+
+    def __init__(self, loaded: Loaded, settings: ServerSettings, started: Callable[[str], None]) -> None:
+        app = create_app(loaded, settings)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_level="warning",
+                access_log=False,
+                timeout_graceful_shutdown=5,
+                lifespan="off",
+            )
+        )
+        self._service = app.state.service
+        self._settings = settings
+        self._started = started
+        self.engine_died = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+            self._started(f"http://{host}:{self.servers[0].sockets[0].getsockname()[1]}")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM. Uvicorn's own would raise the signal again at the end, and so end the process
+        before the engines are shut down."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        log.info("draining for up to %g s", self._settings.drain_timeout_s)
+        draining = asyncio.create_task(self._service.drain(self._settings.drain_timeout_s))
+        while not draining.done():
+            await asyncio.wait((draining,), timeout=0.1)
+            if self.force_exit:  # a second Ctrl-C
+                await self._service.drain(0)
+        await super().shutdown(sockets)
+
+    async def watch(self) -> None:
+        """Stop the server once an engine is dead, so that whoever supervises it starts it anew."""
+        while True:
+            await asyncio.sleep(WATCH)
+            dead = [name for name, up in self._service.loaded.up().items() if not up]
+            if dead:
+                log.error("the %s engine has died: stopping", ", ".join(dead))
+                self.engine_died = True
+                self.should_exit = True
+                return
+
+
+async def serve(loaded: Loaded, settings: ServerSettings, started: Callable[[str], None]) -> bool:
+    """Serve until told to stop; `started` hears the address once it listens. False if an engine died."""
+    server = Server(loaded, settings, started)
+    watch = asyncio.create_task(server.watch())
+    try:
+        await server.serve()
+    finally:
+        watch.cancel()
+        await loaded.aclose()
+    return not server.engine_died
