@@ -7,7 +7,7 @@ model_config, vllm_config, get_tokenizer, shutdown), SamplingParams, PoolingPara
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from vllm import SamplingParams
 from vllm.config import PoolerConfig
@@ -28,7 +28,7 @@ from server.settings import EngineArgs, SettingsError
 # vLLM's names of parameters, where a request names them otherwise.
 _FIELDS = {"structured_outputs": "response_format"}
 
-Engine = AsyncLLM
+Engine: TypeAlias = AsyncLLM
 Start = Callable[[], Engine]
 
 
