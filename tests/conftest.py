@@ -7,8 +7,8 @@ import pytest
 
 from evaluation.servers import decant
 from evaluation.tiny import make
-from tests import guided
-from tests.engine import Tiny, settings
+from tests.support import guided
+from tests.support.engine import Tiny, settings
 
 
 @pytest.fixture(scope="session")

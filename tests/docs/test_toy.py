@@ -13,7 +13,7 @@ from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward, ToyTe
 from server.loading import Loaded
 from tests.docs.asking import client, curl, same_shape
 from tests.docs.blocks import Block, body, of, pages, values
-from tests.serving import Api, ok, serving
+from tests.support.serving import Api, ok, serving
 
 NAME = "SmolLM2-135M-Instruct"
 

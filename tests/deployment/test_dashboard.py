@@ -1,0 +1,102 @@
+"""The dashboard and the alerts name what /metrics has, and all that the README promises of it is on the dashboard."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from evaluation.deployment import dashboard
+from evaluation.deployment.panels import ROWS
+from evaluation.deployment.prometheus import CHECKS, CONFIG, promtool, rules
+from server.engines.toy import ToyGuide, ToyPolicy
+from tests.support.fakes import FakeEngine, world
+from tests.support.serving import refused, serving
+
+README = Path(__file__).parents[2] / "README.md"
+# Of vLLM 0.32's, as its page has them; the toy has no engine.
+VLLM = {
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:kv_cache_usage_perc",
+    "vllm:prefix_cache_hits_total",
+    "vllm:prefix_cache_queries_total",
+    "vllm:num_preemptions_total",
+}
+PROMETHEUS = {"up"}  # Prometheus's own, of each target
+# A metric, in PromQL or in the README: not preceded by a part of a longer name, such as a recording rule's.
+METRIC = re.compile(r"(?<![\w:])(?:decant|vllm:)\w+|(?<![\w:])up(?={)")
+QUERIES = [query.promql for row in ROWS for panel in row.panels for query in panel.queries]
+
+
+def names(*texts: str) -> set[str]:
+    return {name for text in texts for name in METRIC.findall(text)}
+
+
+def without_suffix(name: str) -> str:
+    return re.sub(r"_(bucket|sum|count)$", "", name)
+
+
+@pytest.fixture(scope="module")
+def page() -> set[str]:
+    """Names on /metrics after requests of several kinds."""
+    policy = ToyPolicy(loaded={"plain": ToyGuide()})
+    with serving(world(policy, engines={"policy": FakeEngine()})) as api:
+        api.complete()
+        api.complete(decoding={"strategy": "best_of_n", "n": 4})
+        api.complete(decoding={"strategy": "reward_guided", "guides": {"plain": 1.0}})
+        refused(api.post("completions", {"prompt": 5}), 400)
+        api.rest()
+        return {sample.name for sample in api.metrics()}
+
+
+def test_the_file_is_what_the_code_makes() -> None:
+    text = dashboard.FILE.read_text(encoding="utf-8")
+    assert text == dashboard.generate()
+    assert dashboard.parse(text) == text, "and all of it is in Grafana's schema"
+
+
+def test_panels_have_places_of_their_own() -> None:
+    taken: set[tuple[int, int]] = set()
+    panels = json.loads(dashboard.generate())["panels"]
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {(place["x"] + i, place["y"] + j) for i in range(place["w"]) for j in range(place["h"])}
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_each_name_is_on_the_page(page: set[str]) -> None:
+    asked = names(*QUERIES, *(rule.expr for rule in rules()))
+    assert asked >= {"up", "vllm:num_requests_running", "decant_reward_bucket"}, "names are found in queries"
+    assert asked - page - VLLM - PROMETHEUS == set()
+
+
+def test_each_recording_that_an_alert_uses_is_made() -> None:
+    made = {rule.name for rule in rules() if not rule.alerts}
+    used = {name for rule in rules() if rule.alerts for name in re.findall(r"\b\w+:\w+:\w+", rule.expr)}
+    assert used == made, "and none is made in vain"
+
+
+def test_each_query_is_of_this_job() -> None:
+    for expr in [*QUERIES, *(rule.expr for rule in rules())]:
+        selectors = re.findall(r"(?<![\w:])(?:decant_\w+|vllm:\w+|up)(?:{([^}]*)})?", expr)
+        assert all(selector.startswith('job="decant"') for selector in selectors), expr
+    assert "job_name: decant" in CONFIG.read_text(encoding="utf-8")
+
+
+def test_what_the_readme_promises_is_on_the_dashboard() -> None:
+    section = README.read_text(encoding="utf-8").split("\n## Metrics\n")[1].split("\n## ")[0]
+    promised = {without_suffix(name) for name in names(section) if name.startswith("decant_")}
+    assert len(promised) >= 14
+    assert promised - {without_suffix(name) for name in names(*QUERIES)} == set()
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed: apt-get install prometheus")
+@pytest.mark.parametrize("arguments", CHECKS, ids=lambda check: f"{check[0]}_{check[1]}")
+def test_promtool_is_content(arguments: tuple[str, str, Path]) -> None:
+    content, said = promtool(*arguments)
+    assert content, said

@@ -1,0 +1,139 @@
+"""Policies, rewards and engines that do as they are told."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from decoders.core import Candidate, Policy, Prompt, Rng, Sampling
+from decoders.models import Models, Reward
+from server.engines.reward_timeout import Guarded
+from server.engines.toy import ToyPolicy, ToyReward, ToyText
+from server.loading import Loaded
+from tests.support.serving import PATIENCE
+from tests.support.watched import Unguided
+
+
+@dataclass
+class HeldPolicy(Unguided):
+    """The toy, which stops after `give` items (completions, or pieces of one) until it is released."""
+
+    give: int = 0
+    inner: Policy = field(default_factory=ToyPolicy)
+    released: threading.Event = field(default_factory=threading.Event)
+    opened: int = 0
+    closed: int = 0
+    name: str = "toy"
+
+    async def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        self.opened += 1
+        try:
+            async with aclosing(self.inner.sample(prompt, n, sampling, rng, pieces=pieces)) as samples:
+                left = self.give
+                if left == 0:
+                    await self._hold()
+                async for item in samples:
+                    yield item
+                    left -= 1
+                    if left == 0:
+                        await self._hold()
+        finally:
+            self.closed += 1
+
+    async def _hold(self) -> None:
+        while not self.released.is_set():  # noqa: ASYNC110 - who releases it is in another thread
+            await asyncio.sleep(0.005)
+
+    @property
+    def working(self) -> int:
+        return self.opened - self.closed
+
+
+@dataclass
+class FailingPolicy(Unguided):
+    """The toy, which raises `error` after `give` items."""
+
+    error: Exception
+    give: int = 0
+    name: str = "toy"
+
+    async def sample(
+        self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        async with aclosing(ToyPolicy().sample(prompt, n, sampling, rng, pieces=pieces)) as samples:
+            left = self.give
+            async for item in samples:
+                if left == 0:
+                    raise self.error
+                yield item
+                left -= 1
+        raise self.error
+
+
+@dataclass
+class ActingReward:
+    """A reward that is whatever `act` does, given the number of completions."""
+
+    act: Callable[[int], Awaitable[list[float]]]
+    asked: int = 0
+    ended: int = 0
+
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002
+        self.asked += 1
+        try:
+            return await self.act(len(completions))
+        finally:
+            self.ended += 1
+
+
+def raising(error: Exception) -> ActingReward:
+    async def act(_: int) -> list[float]:
+        raise error
+
+    return ActingReward(act)
+
+
+def giving(value: float) -> ActingReward:
+    async def act(n: int) -> list[float]:
+        return [value] * n
+
+    return ActingReward(act)
+
+
+def hanging() -> ActingReward:
+    async def act(_: int) -> list[float]:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    return ActingReward(act)
+
+
+@dataclass
+class FakeEngine:
+    errored: bool = False
+
+    def shutdown(self, timeout: float) -> None:
+        """Nothing to shut down."""
+
+
+def world(
+    policy: Policy | None = None,
+    rewards: dict[str, Reward] | None = None,
+    *,
+    engines: dict[str, FakeEngine] | None = None,
+    text: ToyText | None = None,
+    reward_timeout: float = PATIENCE,
+) -> Loaded:
+    """What a server serves: the toy, but for what is given; rewards guarded as in a real one."""
+    named = {"default": ToyReward()} if rewards is None else rewards
+    guarded: dict[str, Reward] = {name: Guarded(name, reward, reward_timeout) for name, reward in named.items()}
+    return Loaded(
+        Models(policy or ToyPolicy(), guarded),
+        text or ToyText(),
+        dict.fromkeys(guarded, "fake"),
+        engines=cast(Any, engines or {}),
+    )
