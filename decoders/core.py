@@ -111,6 +111,9 @@ class Grammar:
 class Sampling:
     """How the policy is sampled. A strategy reads `n`, `max_tokens` and `stream`; the rest is the policy's.
 
+    Fields have the names of OpenAI's API and of vLLM's `SamplingParams`, which they reach by name; `grammar`, `guides`
+    and `stream` are Decant's own.
+
     With `guides` the policy is the guided one, p(v) ~ pi(v) prod_i pi_i(v)^guides[i], and all else applies to that.
     """
 
@@ -127,7 +130,7 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
-    include_stop: bool = False
+    include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     skip_special_tokens: bool = True
     logprobs: int | None = None

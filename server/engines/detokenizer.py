@@ -23,7 +23,7 @@ def after(text: ModelText, prompt: Tokens, sampling: Sampling) -> tuple[Any, str
         stop=list(sampling.stop),
         min_tokens=sampling.min_tokens + tail if sampling.min_tokens else 0,
         max_tokens=None,
-        include_stop_str_in_output=sampling.include_stop,
+        include_stop_str_in_output=sampling.include_stop_str_in_output,
         skip_special_tokens=sampling.skip_special_tokens,
     )
     request = EngineCoreRequest(

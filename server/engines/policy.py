@@ -22,8 +22,9 @@ from server.engines.entropy.segments import Segments
 from server.engines.guided.plan import Plan
 from server.engines.outputs import Outputs
 from server.engines.reader import Reader, read_pieces, stretch
+from server.engines.sampling_params import sampling_params
 from server.engines.text import ModelText
-from server.engines.vllm_seam import end_tokens, engine_errors, sampling_params
+from server.engines.vllm_seam import end_tokens, engine_errors
 
 
 class VllmPolicy:

@@ -74,7 +74,8 @@ class Reader:
             finish = "stop"
         elif self._count >= self._sampling.max_tokens:
             finish = "length"
-        hold = 0 if finish or self._sampling.include_stop else max(map(len, self._sampling.stop), default=1) - 1
+        holds_back = finish is None and not self._sampling.include_stop_str_in_output
+        hold = max(map(len, self._sampling.stop), default=1) - 1 if holds_back else 0
         begin, self._sent = self._sent, max(self._sent, len(self.text) - hold)
         piece = replace(
             drawn,

@@ -35,8 +35,8 @@ _SUPPORTED = frozenset(
     {"n", "max_tokens", "temperature", "top_k", "logprobs", "stream", "skip_special_tokens", "logit_bias", "guides"}
 )
 _DEFAULTS = Sampling()
-# What requests call the fields that are named otherwise here; prompt_logprobs are what `echo` adds to `logprobs`.
-_REQUESTED_AS = {"include_stop": "include_stop_str_in_output", "grammar": "response_format", "prompt_logprobs": "echo"}
+# What requests call the fields that are Decant's own; prompt_logprobs are what `echo` adds to `logprobs`.
+_REQUESTED_AS = {"grammar": "response_format", "prompt_logprobs": "echo"}
 
 
 @dataclass(frozen=True)

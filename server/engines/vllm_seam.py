@@ -1,4 +1,4 @@
-"""The seam to vLLM: starting an engine, saying what to sample, and telling its errors apart.
+"""The seam to vLLM: starting an engine, and telling its errors apart.
 
 Tried with vLLM 0.32 on CPU. What is used: AsyncEngineArgs, AsyncLLM (from_vllm_config, generate, encode, errored,
 model_config, vllm_config, get_tokenizer, shutdown), SamplingParams, PoolingParams, tokens_input.
@@ -9,17 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from vllm import SamplingParams
 from vllm.config import PoolerConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
 from vllm.platforms import current_platform
-from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from decoders.core import Grammar, Sampling
 from decoders.errors import EngineDead, EngineFailed, InvalidRequest
 from server.engines.entropy import load as entropy
 from server.engines.text import ModelText
@@ -89,50 +86,6 @@ def _blamed_on(model: str) -> Iterator[None]:
     except (TypeError, ValueError, OSError, RuntimeError) as error:
         said = " ".join(str(error).split())  # pydantic's say it in several lines
         raise SettingsError(f"vLLM cannot start '{model}': {said}") from error
-
-
-def sampling_params(sampling: Sampling, n: int, seed: int | None, *, pieces: bool) -> SamplingParams:
-    """`n` samples as one engine request.
-
-    Without `pieces`, several samples are reported as each finishes: the cumulative output kind, with an interval
-    that no completion reaches.
-    """
-    kind = RequestOutputKind.DELTA if pieces else RequestOutputKind.CUMULATIVE
-    return SamplingParams(
-        n=n,
-        seed=seed,
-        max_tokens=sampling.max_tokens,
-        min_tokens=sampling.min_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        repetition_penalty=sampling.repetition_penalty,
-        logit_bias=dict(sampling.logit_bias) or None,
-        stop=list(sampling.stop),
-        stop_token_ids=list(sampling.stop_token_ids),
-        include_stop_str_in_output=sampling.include_stop,
-        ignore_eos=sampling.ignore_eos,
-        skip_special_tokens=sampling.skip_special_tokens,
-        logprobs=sampling.logprobs,
-        prompt_logprobs=sampling.prompt_logprobs,
-        structured_outputs=_structured(sampling.grammar),
-        output_kind=RequestOutputKind.FINAL_ONLY if n == 1 and not pieces else kind,
-        stream_interval=None if pieces else sampling.max_tokens + 1,
-        skip_clone=True,
-    )
-
-
-def _structured(grammar: Grammar | None) -> StructuredOutputsParams | None:
-    if grammar is None:
-        return None
-    if grammar.kind == "json_object":
-        return StructuredOutputsParams(json_object=True)
-    if grammar.kind == "regex":
-        return StructuredOutputsParams(regex=str(grammar.value))
-    return StructuredOutputsParams(json=grammar.value if isinstance(grammar.value, str) else dict(grammar.value))
 
 
 @contextmanager

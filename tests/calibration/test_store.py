@@ -9,18 +9,19 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from decoders.core import Grammar, Prompt, Sampling
+from decoders.core import Prompt, Sampling
 from server.calibration.store import CalibrationStore, open_store
 from server.loading import toy
 from server.settings import Settings, SettingsError
 from server.settings.reading import read_settings
+from tests.support.sampling import OTHER_VALUES
 from tests.support.serving import PATIENCE, Json, serving, until
 
 PROMPT = Prompt((1, 2), "good bad")
@@ -98,20 +99,10 @@ def test_more_rewards_replace_fewer_and_no_others_do(path: Path) -> None:
             assert stored(store) == left
 
 
-OTHERWISE: Json = {
-    "n": 2, "max_tokens": 17, "min_tokens": 1, "temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.1,
-    "presence_penalty": 0.5, "frequency_penalty": 0.5, "repetition_penalty": 1.1, "logit_bias": {3: 1.0},
-    "stop": ("end",), "stop_token_ids": (3,), "include_stop": True, "ignore_eos": True, "skip_special_tokens": False,
-    "logprobs": 0, "prompt_logprobs": 0, "grammar": Grammar("json", {"type": "object"}), "guides": {"kind": 1.0},
-    "stream": True,
-}  # fmt: skip
-
-
 def test_another_value_of_any_sampling_parameter_is_another_row(path: Path) -> None:
-    assert set(OTHERWISE) == {f.name for f in fields(Sampling)}
     with opened(path) as store:
         keep(store, [1.0])
-        for name, value in OTHERWISE.items():
+        for name, value in OTHER_VALUES.items():
             other = replace(SAMPLING, **{name: value})
             assert stored(store, sampling=other) == [], name
             keep(store, [2.0], sampling=other)

@@ -79,7 +79,7 @@ def test_a_stretch_that_fills_the_answer_ends_it(text: ModelText) -> None:
 
 @pytest.mark.parametrize(("include", "said"), [(False, "abc"), (True, "abcd")])
 def test_a_token_that_stops_ends_it(text: ModelText, include: bool, said: str) -> None:
-    made = grow(text, ["abc", "d"], Sampling(max_tokens=9, include_stop=include), end=("d", 100))
+    made = grow(text, ["abc", "d"], Sampling(max_tokens=9, include_stop_str_in_output=include), end=("d", 100))
     assert (made.finish, made.stop, made.text, len(made.tokens)) == ("stop", 100, said, 4)
 
 
@@ -93,7 +93,7 @@ def test_bytes_that_never_become_a_character_are_no_text(text: ModelText) -> Non
 def test_a_stop_string_ends_it_wherever_it_began(
     text: ModelText, blocks: list[str | bytes], include: bool, at_once: bool
 ) -> None:
-    sampling = Sampling(max_tokens=100, stop=("END", "never"), include_stop=include)
+    sampling = Sampling(max_tokens=100, stop=("END", "never"), include_stop_str_in_output=include)
     made = grow(text, blocks, sampling, at_once=at_once)
     assert (made.finish, made.stop) == ("stop", "END")
     assert made.text == ("go END" if include else "go ")

@@ -39,7 +39,7 @@ class Spelling(Unguided):
 
 def _spelled(parts: list[Candidate], sampling: Sampling) -> list[Candidate]:
     """The same pieces with other words, the text of each held back as long as it may be the start of a stop string."""
-    hold = 0 if sampling.include_stop else max(map(len, sampling.stop), default=1) - 1
+    hold = 0 if sampling.include_stop_str_in_output else max(map(len, sampling.stop), default=1) - 1
     made: list[Candidate] = []
     said = sent = ""
     open_ = b""
@@ -52,7 +52,7 @@ def _spelled(parts: list[Candidate], sampling: Sampling) -> list[Candidate]:
         ends = [(said.index(stop) + len(stop), stop) for stop in sampling.stop if stop in said]
         if ends:
             end, stop = min(ends)
-            said = said[: end if sampling.include_stop else end - len(stop)]
+            said = said[: end if sampling.include_stop_str_in_output else end - len(stop)]
             part = replace(part, finish="stop", stop=stop, trimmed=True)
         end = len(said) if part.finish else max(len(sent), len(said) - hold)
         made.append(replace(part, text=said[len(sent) : end], logprobs=None if part.logprobs is None else logprobs))

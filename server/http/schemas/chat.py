@@ -1,7 +1,6 @@
 """POST /v1/chat/completions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
@@ -94,7 +93,7 @@ class ChatBody(Body, Chatting, frozen=True, extra="forbid", json_schema_extra=no
     def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:
         asked = self.max_completion_tokens or self.max_tokens
         room = max(max_model_len - len(prompt.tokens), 1)
-        return replace(
-            self.base_sampling(room if asked is None else asked),
+        return self.to_sampling(
+            max_tokens=room if asked is None else asked,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )

@@ -1,7 +1,6 @@
 """POST /v1/completions."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -69,8 +68,4 @@ class CompletionsBody(Body, frozen=True, extra="forbid", json_schema_extra=noops
         return list(prompt)
 
     def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:  # noqa: ARG002
-        return replace(
-            self.base_sampling(self.max_tokens),
-            logprobs=self.logprobs,
-            prompt_logprobs=self.logprobs if self.echo else None,
-        )
+        return self.to_sampling(prompt_logprobs=self.logprobs if self.echo else None)

@@ -10,12 +10,13 @@ from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
 from server.http.schemas import noops
 from server.http.schemas.chat import ChatMessage, Chatting
-from server.http.schemas.common import INT64, LEAST_TEMPERATURE, Addressed, Seed, Stops
+from server.http.schemas.common import Addressed
+from server.http.schemas.sampling import MIN_TEMPERATURE, RolloutSampling
 
-CALIBRATION = ("rollouts", "on_demand", "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "seed")
+CALIBRATION = ("rollouts", "on_demand", "max_tokens", *RolloutSampling.model_fields)
 
 
-class RewardsBody(Addressed, Chatting, frozen=True, extra="forbid"):
+class RewardsBody(Addressed, Chatting, RolloutSampling, frozen=True, extra="forbid"):
     prompt: str | None = None
     messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
     completions: list[str] = Field(min_length=1, max_length=1024)
@@ -36,12 +37,7 @@ class RewardsBody(Addressed, Chatting, frozen=True, extra="forbid"):
     max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
         None, description="How the samples are drawn; the defaults are those of completions or of chat completions."
     )
-    temperature: Annotated[float, Field(ge=LEAST_TEMPERATURE, le=2)] = 1.0
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=-1, lt=INT64)
-    min_p: float = Field(0.0, ge=0, le=1)
-    stop: Stops = Field(default_factory=list)
-    seed: Seed | None = None
+    temperature: Annotated[float, Field(ge=MIN_TEMPERATURE, le=2)] = 1.0  # greedy samples have no quantiles
 
     @model_validator(mode="before")
     @classmethod
@@ -67,11 +63,4 @@ class RewardsBody(Addressed, Chatting, frozen=True, extra="forbid"):
     def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:
         """How the samples behind a calibrated reward are drawn."""
         default = 16 if self.messages is None else max(max_model_len - len(prompt.tokens), 1)
-        return Sampling(
-            max_tokens=self.max_tokens or default,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=max(self.top_k, 0),
-            min_p=self.min_p,
-            stop=tuple(self.stop),
-        )
+        return self.to_sampling(max_tokens=self.max_tokens or default)

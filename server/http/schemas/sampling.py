@@ -1,0 +1,124 @@
+"""How a request samples the policy: its fields, and the one mapping from a body to `decoders.core.Sampling`.
+
+The fields have the names of OpenAI's API and of vLLM's `SamplingParams`, and so have those of `Sampling`: each field
+that a body declares reaches `Sampling` by its name.
+"""
+
+import re
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
+
+from decoders.core import Grammar, Sampling
+from decoders.errors import InvalidRequest
+
+INT64 = 2**63
+MIN_TEMPERATURE = 0.01  # vLLM draws at this one when a lower one is asked for, 0 apart
+
+_NAMES = frozenset(field.name for field in fields(Sampling))
+_TOKEN_ID = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _zero_or_drawable(temperature: float) -> float:
+    if 0 < temperature < MIN_TEMPERATURE:
+        raise ValueError(f"Input should be 0, or at least {MIN_TEMPERATURE:g}: the engine draws at no lower one")
+    return temperature
+
+
+def _token_id(key: object) -> object:
+    """Return a key of a JSON object, which is a string, as a token id."""
+    return int(key) if isinstance(key, str) and _TOKEN_ID.fullmatch(key) else key
+
+
+TokenId = Annotated[int, BeforeValidator(_token_id)]
+Temperature = Annotated[
+    float,
+    Field(ge=0, le=2),
+    AfterValidator(_zero_or_drawable),
+    WithJsonSchema({"anyOf": [{"const": 0}, {"type": "number", "minimum": MIN_TEMPERATURE, "maximum": 2}]}),
+]
+TopK = Annotated[int, Field(ge=-1, lt=INT64), AfterValidator(lambda k: max(k, 0))]  # -1 and 0 both mean all tokens
+Seed = Annotated[int, Field(ge=-INT64, lt=INT64)]
+Stops = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=16), BeforeValidator(_listed)
+]
+
+
+class RolloutSampling(BaseModel, frozen=True, extra="forbid"):
+    """The sampling fields of every body that draws from the policy."""
+
+    temperature: Temperature = 1.0
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: TopK = 0
+    min_p: float = Field(0.0, ge=0, le=1)
+    stop: Stops = Field(default_factory=list)
+    seed: Seed | None = None
+
+    def to_sampling(self, **values: Any) -> Sampling:
+        """Return the body's `Sampling`: its own fields by name, and `values` for those that it says otherwise."""
+        for name in _NAMES & type(self).model_fields.keys() - values.keys():
+            value = getattr(self, name)
+            values[name] = tuple(value) if isinstance(value, list) else value
+        return Sampling(**values)
+
+
+class JsonSchema(BaseModel, frozen=True, extra="forbid"):
+    name: str = "response"
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(BaseModel, frozen=True, extra="forbid"):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_due(self) -> "ResponseFormat":
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise InvalidRequest("json_schema goes with type 'json_schema', and only with it.", "response_format")
+        return self
+
+    @property
+    def grammar(self) -> Grammar | None:
+        if self.type == "text":
+            return None
+        return Grammar("json_object") if self.json_schema is None else Grammar("json", self.json_schema.schema_)
+
+
+class CompletionSampling(RolloutSampling, frozen=True, extra="forbid"):
+    """The sampling fields of completions and chat completions."""
+
+    n: int = Field(1, ge=1, le=256)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
+    stop_token_ids: list[int] = Field(default_factory=list, max_length=64)
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    ignore_eos: bool = False
+    min_tokens: int = Field(0, ge=0)
+    stream: bool = False
+    response_format: ResponseFormat | None = None
+    regex: str | None = Field(None, min_length=1, max_length=4096, description="The answer matches this expression.")
+
+    @model_validator(mode="after")
+    def _one_grammar(self) -> "CompletionSampling":
+        if self.regex is not None and self.response_format is not None and self.response_format.grammar is not None:
+            raise InvalidRequest("regex and response_format exclude each other.", "regex")
+        return self
+
+    @property
+    def grammar(self) -> Grammar | None:
+        if self.regex is not None:
+            return Grammar("regex", self.regex)
+        return None if self.response_format is None else self.response_format.grammar
+
+    def to_sampling(self, **values: Any) -> Sampling:
+        return super().to_sampling(grammar=self.grammar, **values)
