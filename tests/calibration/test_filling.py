@@ -147,7 +147,7 @@ def test_what_is_stored_is_not_drawn_again_and_only_so_many_prompts_are_at_work_
 ) -> None:
     async def test() -> None:
         kept = CalibrationStore(store, "watched", {})
-        watched = WatchedPolicy(look)
+        watched = WatchedPolicy(after=look)
         policy.append(watched)
         models = Models(watched, world().models.rewards, kept)
         bodies = read(lines(tmp_path, *({"prompt": "good " * i} for i in range(1, 6))))
@@ -162,11 +162,11 @@ def test_what_is_stored_is_not_drawn_again_and_only_so_many_prompts_are_at_work_
             return watched.tokens - before
 
         assert await fill(4) > 0
-        assert (watched.most, max(at_once), len(ticks)) == (4, 2, 5)
+        assert (watched.candidates, max(at_once), len(ticks)) == (5 * 4, 2, 5)
         assert await fill(4) == await fill(3) == 0
         assert len(ticks) == 15
         assert await fill(5, width=3) > 0
-        assert (watched.most, max(at_once)) == (5, 3)
+        assert (watched.candidates, max(at_once)) == (5 * (4 + 5), 3)
         assert all([len(await kept.stored(prompt, sampling, "default")) == 5 for _, prompt, sampling in work])
         await kept.aclose()
 

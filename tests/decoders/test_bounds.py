@@ -1,8 +1,7 @@
 """What a strategy promises to draw at most, against what it does draw: of short and long blocks, and many refusals."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -11,75 +10,22 @@ import pytest
 
 from decoders import STRATEGIES, BestOfN, Cascade, Controlled, Rejection
 from decoders.base import Decoder
-from decoders.core import Candidate, Prompt, Rng, Sampling, TokenLaw
+from decoders.core import Candidate, Prompt, Sampling
 from decoders.errors import InvalidRequest
 from decoders.events import Done
 from decoders.models import Calibration, Models
 from decoders.rng import SeededRng
 from decoders.score import Score
-from server.engines.toy import EOS, ToyBrevity, ToyGuide, ToyPolicy, ToyReward
+from server.engines.toy import EOS, ToyBrevity, ToyPolicy, ToyReward
 from tests.decoders.test_contract import CALIBRATED, GUIDED, PLAIN, PROPOSALS, called, instance
+from tests.support.watched import GUIDES, WatchedPolicy, let_others_run
 
 PROMPT = Prompt((1, 2), "good bad")
 
 
-@dataclass
-class CountingPolicy:
-    """A toy with answers of up to 40 words, which counts all that it draws, and what it is drawing at the same time."""
-
-    inner: ToyPolicy = field(default_factory=lambda: ToyPolicy(longest=40, loaded={"kind": ToyGuide()}))
-    tokens: int = 0
-    candidates: int = 0
-    open: int = 0
-    peak: int = 0
-    name: str = "counting"
-
-    @property
-    def guides(self) -> dict[str, str]:
-        return self.inner.guides
-
-    async def sample(
-        self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
-    ) -> AsyncGenerator[tuple[int, Candidate]]:
-        async with aclosing(self.inner.sample(prompt, n, sampling, rng, pieces=pieces)) as samples:
-            left = self._opened(n)
-            try:
-                async for i, candidate in samples:
-                    self.tokens += len(candidate.tokens)
-                    await asyncio.sleep(0)  # what goes on beside this has its turn
-                    yield i, candidate
-                    if candidate.finish is not None:
-                        left -= 1
-                        self.open -= 1
-            finally:
-                self.open -= left
-
-    async def extend(
-        self, prompt: Prompt, prefix: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
-    ) -> AsyncGenerator[tuple[int, Candidate, int]]:
-        async with aclosing(self.inner.extend(prompt, prefix, n, tokens, sampling, rng, **more)) as samples:
-            left = self._opened(n)
-            try:
-                async for i, whole, drawn in samples:
-                    self.tokens += drawn
-                    await asyncio.sleep(0)
-                    yield i, whole, drawn
-                    left -= 1
-                    self.open -= 1
-            finally:
-                self.open -= left
-
-    def check_entropy_stop(self, sampling: Sampling) -> None:
-        self.inner.check_entropy_stop(sampling)
-
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
-        return await self.inner.logprob(prompt, completion, law)
-
-    def _opened(self, n: int) -> int:
-        self.candidates += n
-        self.open += n
-        self.peak = max(self.peak, self.open)
-        return n
+def counting() -> WatchedPolicy:
+    """A toy with answers of up to 40 words, whose concurrent draws take turns."""
+    return WatchedPolicy(before=let_others_run, inner=ToyPolicy(longest=40, loaded=GUIDES))
 
 
 @dataclass
@@ -96,7 +42,7 @@ class Store:
         self.kept[reward] = list(rewards)
 
 
-def models(policy: CountingPolicy, store: Calibration | None = None) -> Models:
+def models(policy: WatchedPolicy, store: Calibration | None = None) -> Models:
     return Models(policy, {"default": ToyReward(), "brevity": ToyBrevity()}, store)
 
 
@@ -136,7 +82,7 @@ def test_no_strategy_draws_more_than_it_promises(decoder: Decoder, stored: bool)
         for n, max_tokens in product(counts, (1, 7, 24)):
             sampling = Sampling(n=n, max_tokens=max_tokens)
             for seed in range(8):
-                policy = CountingPolicy()
+                policy = counting()
                 world = models(policy, Store() if stored else None)
                 most, at_once = decoder.max_cost(sampling, world), await decoder.max_sequences(PROMPT, world, sampling)
                 done = await run(decoder, world, sampling, seed)
@@ -156,7 +102,7 @@ def test_refused_segments_count_though_they_are_longer_than_the_accepted_one() -
     sampling = Sampling(max_tokens=24, logit_bias={EOS: -100.0})
 
     async def test() -> None:
-        policy = CountingPolicy()
+        policy = counting()
         most = decoder.max_cost(sampling, models(policy))
         done = await run(decoder, models(policy), sampling, 0)
         assert policy.tokens == done.cost.generated_tokens <= most.generated_tokens
@@ -170,9 +116,9 @@ def test_refused_segments_count_though_they_are_longer_than_the_accepted_one() -
 def test_a_warm_store_needs_no_places(decoder: Decoder) -> None:
     async def test() -> None:
         store = Store()
-        world = models(CountingPolicy(), store)
+        world = models(counting(), store)
         await run(decoder, world, Sampling(max_tokens=9), 0)
-        policy = CountingPolicy()
+        policy = counting()
         plain = decoder.model_copy(update={"calibrated": False})
         at_once = await decoder.max_sequences(PROMPT, models(policy, store), Sampling(max_tokens=9))
         assert at_once == await plain.max_sequences(PROMPT, models(policy, store), Sampling(max_tokens=9))
@@ -184,7 +130,7 @@ def test_a_warm_store_needs_no_places(decoder: Decoder) -> None:
 
 def test_rollouts_that_may_not_be_drawn_are_not_counted() -> None:
     decoder = BestOfN(n=2, reward="default", calibrated=True, rollouts=50, on_demand=False)
-    world = models(CountingPolicy(), Store())
+    world = models(counting(), Store())
     assert decoder.max_cost(Sampling(max_tokens=4), world).candidates == 2
 
     async def test() -> None:
@@ -199,7 +145,7 @@ def test_rewards_alone_count_their_rollouts() -> None:
     async def test() -> None:
         done = Candidate((1, 0), " good", "stop")
         score = Score([done], "default", calibrated=True, count=7)
-        policy, store = CountingPolicy(), Store()
+        policy, store = counting(), Store()
         assert await score.max_sequences(PROMPT, models(policy, store), Sampling(max_tokens=4)) == 7
         async for _ in score.decode(PROMPT, models(policy, store), Sampling(max_tokens=4), SeededRng(0)):
             pass
@@ -212,7 +158,7 @@ def test_rewards_alone_count_their_rollouts() -> None:
 
 def test_the_bounds_are_no_wider_than_they_must_be() -> None:
     """Reached where every answer is as long, and every try refused, as can be."""
-    world = models(CountingPolicy())
+    world = models(counting())
     whole = Controlled(candidates=2, block_tokens=8).max_cost(Sampling(max_tokens=24), world)
     assert (whole.candidates, whole.generated_tokens) == (6, 48)
     ragged = Controlled(candidates=2, block_tokens=8, block_stop=["."]).max_cost(Sampling(max_tokens=10), world)

@@ -25,6 +25,7 @@ from tests.support.watched import (
     WatchedPolicy,
     fail,
     forever,
+    let_others_run,
     nothing,
     world,
 )
@@ -102,7 +103,7 @@ def quietly(test: Callable[[], Awaitable[None]]) -> None:
 @pytest.mark.parametrize("n", [1, 3])
 def test_steps_make_up_the_results_and_costs_are_those_of_the_policy(decoder: Decoder, n: int, stream: bool) -> None:
     async def test() -> None:
-        policy, models = WatchedPolicy(), world(WatchedPolicy())
+        policy, models = WatchedPolicy(before=let_others_run), world(WatchedPolicy())
         counted = {name: CountedReward(reward) for name, reward in models.rewards.items()}
         steps, last = await collect(decoder, Models(policy, counted), Sampling(n=n, stream=stream))
         assert len(last.results) == n
@@ -117,7 +118,7 @@ def test_steps_make_up_the_results_and_costs_are_those_of_the_policy(decoder: De
         assert policy.open == 0
         assert last.cost.generated_tokens == policy.tokens > 0
         assert last.cost.scored_tokens == sum(reward.tokens for reward in counted.values())
-        assert policy.most <= await decoder.max_sequences(PROMPT, world(WatchedPolicy()), Sampling(n=n))
+        assert policy.peak <= await decoder.max_sequences(PROMPT, world(WatchedPolicy()), Sampling(n=n))
 
     quietly(test)
 
@@ -171,7 +172,7 @@ def test_cancelling_it_closes_the_policys_generators_and_its_tasks(decoder: Deco
             reached.set()
             await forever()
 
-        policy = WatchedPolicy(stuck if where == "policy" else nothing)
+        policy = WatchedPolicy(after=stuck if where == "policy" else nothing)
         models = world(policy, HookedReward(stuck if where == "reward" else nothing))
         task = asyncio.create_task(collect(decoder, models, Sampling(n=2)))
         async with asyncio.timeout(5):
@@ -204,7 +205,7 @@ def test_a_failing_engine_is_that_failure_and_stops_the_rest(decoder: Decoder) -
         async def fail() -> None:
             raise EngineFailed("lost")
 
-        policy = WatchedPolicy(fail)
+        policy = WatchedPolicy(after=fail)
         with pytest.raises(EngineFailed, match="lost"):
             async with asyncio.timeout(5):
                 await collect(decoder, world(policy, HookedReward(forever)), Sampling(n=2))
@@ -223,7 +224,7 @@ def test_phases_add_up_to_the_wall_time(decoder: Decoder, monkeypatch: pytest.Mo
         now += 1.0
 
     async def test() -> None:
-        policy = WatchedPolicy(work)
+        policy = WatchedPolicy(after=work)
         with monkeypatch.context() as patch:
             patch.setattr(time, "perf_counter", lambda: now)
             _, last = await collect(decoder, world(policy, HookedReward(work)), Sampling(n=2))

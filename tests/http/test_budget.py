@@ -52,7 +52,7 @@ def test_a_request_over_its_own_budget_is_refused_before_any_work(fields: Json, 
                 assert "over its own budget of" in error["message"]
             chat = {**CHAT, **body, "decoding": decoding}
             assert refused(api.post("chat/completions", chat), 400)["param"] == "decoding.budget"
-        assert policy.most == 0, "the policy was asked"
+        assert policy.peak == 0, "the policy was asked"
         decoding = {**fields, "budget": {"candidates": candidates, "tokens": tokens}}
         cost = api.complete(**body, decoding=decoding)["decoding"]["cost"]
         assert cost["candidates"] <= candidates
@@ -86,5 +86,5 @@ def test_a_request_over_the_servers_budget_is_refused_before_any_work(limits: Js
             error = refused(api.post(path, wrong), 400)
             assert error["param"] == "decoding"
             assert f"{what}, over this server's budget of" in error["message"]
-        assert policy.most == 0, "the policy was asked"
+        assert policy.peak == 0, "the policy was asked"
         ok(api.post("completions", {**body, "decoding": BEST}))

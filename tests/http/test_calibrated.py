@@ -125,7 +125,7 @@ def test_rollouts_over_the_servers_own_bounds_are_refused_unless_they_may_not_be
         policy = WatchedPolicy()
         with serving(world(policy), **limits) as api:
             error = refused(api.post("rewards", {**body, **wrong}), 400)
-            assert (error["param"], policy.most) == ("rollouts", 0)
+            assert (error["param"], policy.peak) == ("rollouts", 0)
             assert "over this server's budget of" in error["message"]
             assert refused(api.post("rewards", {**body, **wrong, "on_demand": False}), 400)["param"] == "on_demand"
             ok(api.post("rewards", body))

@@ -11,9 +11,9 @@ from openai.types.chat import ChatCompletionChunk
 from decoders.core import Candidate, Prompt, Rng, Sampling
 from server.engines.toy import WORDS, ToyPolicy
 from server.loading import toy
+from tests.support.delegating import DelegatingPolicy
 from tests.support.fakes import world
 from tests.support.serving import Api, Json, events, ok, refused, serving
-from tests.support.watched import Unguided
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +36,20 @@ def stream(api: Api, **fields: object) -> list[Json]:
 
 
 @dataclass
-class Listener(Unguided):
+class RecordingPolicy(DelegatingPolicy):
     """The toy, which keeps the prompts that it was given."""
 
-    heard: list[Prompt] = field(default_factory=list)
-    name: str = "toy"
+    prompts: list[Prompt] = field(default_factory=list)
 
-    async def sample(
+    def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
     ) -> AsyncGenerator[tuple[int, Candidate]]:
-        self.heard.append(prompt)
-        async for item in ToyPolicy().sample(prompt, n, sampling, rng, pieces=pieces):
-            yield item
+        self.prompts.append(prompt)
+        return super().sample(prompt, n, sampling, rng, pieces=pieces)
 
 
 def test_messages_reach_the_policy_as_chat_templates_know_them() -> None:
-    policy = Listener()
+    policy = RecordingPolicy()
     with serving(world(policy)) as api:
         messages = [
             {"role": "developer", "content": "plain"},
@@ -64,7 +62,7 @@ def test_messages_reach_the_policy_as_chat_templates_know_them() -> None:
             {"role": "user", "content": "bad"},
         ]
         ok(api.post("chat/completions", {"messages": messages}))
-    [prompt] = policy.heard
+    [prompt] = policy.prompts
     heard: list[Mapping[str, str]] = [
         {"role": "system", "content": "plain"},
         {"role": "user", "content": "good", "name": "A"},

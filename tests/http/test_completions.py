@@ -13,9 +13,9 @@ from decoders.core import Candidate, Prompt, Rng, Sampling, TokenLogprob
 from server.engines.toy import WORDS, ToyPolicy, ToyReward, ToyText
 from server.loading import toy
 from tests.decoders.test_contract import instance, name_of
+from tests.support.delegating import DelegatingPolicy
 from tests.support.fakes import world
 from tests.support.serving import Api, Json, events, ok, refused, serving
-from tests.support.watched import Unguided
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +114,8 @@ def test_echo_with_no_tokens_gives_the_prompt_alone(api: Api) -> None:
     assert choice["finish_reason"] == "length"
 
 
-class PromptReader(Unguided):
+class PromptReader(DelegatingPolicy):
     """The toy, which also knows log-probabilities of the prompt's tokens: minus their ids."""
-
-    name = "toy"
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
@@ -125,7 +123,7 @@ class PromptReader(Unguided):
         words = prompt.text.split(" ")
         known = [TokenLogprob(t, f" {w}", -float(t)) for t, w in zip(prompt.tokens, words, strict=True)]
         once = {} if sampling.prompt_logprobs is None else dict.fromkeys(range(n), (None, *known[1:]))
-        async for i, candidate in ToyPolicy().sample(prompt, n, sampling, rng, pieces=pieces):
+        async for i, candidate in self.inner.sample(prompt, n, sampling, rng, pieces=pieces):
             yield i, replace(candidate, prompt_logprobs=once.pop(i, None))  # of the first piece alone
 
 

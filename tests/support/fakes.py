@@ -12,20 +12,18 @@ from decoders.models import Models, Reward
 from server.engines.reward_timeout import Guarded
 from server.engines.toy import ToyPolicy, ToyReward, ToyText
 from server.loading import Loaded
+from tests.support.delegating import DelegatingPolicy
 from tests.support.serving import PATIENCE
-from tests.support.watched import Unguided
 
 
 @dataclass
-class HeldPolicy(Unguided):
+class HeldPolicy(DelegatingPolicy):
     """The toy, which stops after `give` items (completions, or pieces of one) until it is released."""
 
     give: int = 0
-    inner: Policy = field(default_factory=ToyPolicy)
     released: threading.Event = field(default_factory=threading.Event)
     opened: int = 0
     closed: int = 0
-    name: str = "toy"
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
@@ -54,17 +52,16 @@ class HeldPolicy(Unguided):
 
 
 @dataclass
-class FailingPolicy(Unguided):
+class FailingPolicy(DelegatingPolicy):
     """The toy, which raises `error` after `give` items."""
 
     error: Exception
     give: int = 0
-    name: str = "toy"
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
     ) -> AsyncGenerator[tuple[int, Candidate]]:
-        async with aclosing(ToyPolicy().sample(prompt, n, sampling, rng, pieces=pieces)) as samples:
+        async with aclosing(self.inner.sample(prompt, n, sampling, rng, pieces=pieces)) as samples:
             left = self.give
             async for item in samples:
                 if left == 0:

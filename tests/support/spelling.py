@@ -3,23 +3,19 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
-from decoders.core import Alternative, Candidate, Prompt, Rng, Sampling, TokenLogprob, join
+from decoders.core import Alternative, Candidate, Policy, Prompt, Rng, Sampling, TokenLogprob, join
 from server.engines.toy import ToyPolicy, ToyText
-from tests.support.watched import GUIDES, Unguided
+from tests.support.delegating import DelegatingPolicy
+from tests.support.watched import GUIDES
 
 SPELLED = (b"", b" go\xe6", b"\x97\xa5", b" EN", b"D.")
 
 
 @dataclass
-class Spelling(Unguided):
+class Spelling(DelegatingPolicy):
     """Draws as the toy does, and says other words; it knows the prompt's log-probabilities, which are minus its ids."""
 
-    inner: ToyPolicy = field(default_factory=lambda: ToyPolicy(loaded=GUIDES, longest=10))
-    name: str = "toy"
-
-    @property
-    def guides(self) -> dict[str, str]:
-        return self.inner.guides
+    inner: Policy = field(default_factory=lambda: ToyPolicy(loaded=GUIDES, longest=10))
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False

@@ -1,21 +1,27 @@
 """The toy's models with something to watch or to go wrong: open generators, order, delays, failures."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from decoders.core import Candidate, Policy, Prompt, Rng, Sampling, TokenLaw
+from decoders.core import Candidate, Policy, Prompt, Rng, Sampling
 from decoders.errors import RewardFailed
 from decoders.models import Models, Reward
 from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
+from tests.support.delegating import DelegatingPolicy
 
 GUIDES = {"kind": ToyGuide()}
+Hook = Callable[[], Awaitable[None]]
 
 
 async def nothing() -> None:
     """No hook."""
+
+
+async def let_others_run() -> None:
+    await asyncio.sleep(0)
 
 
 async def forever() -> None:
@@ -26,73 +32,67 @@ async def fail() -> None:
     raise RewardFailed("no answer")
 
 
-class Unguided:
-    """A policy with no guides beside it."""
+@dataclass(kw_only=True)
+class WatchedPolicy(DelegatingPolicy):
+    """The toy policy with hooks before and after each item it yields; it counts what it draws and what is open."""
 
-    @property
-    def guides(self) -> dict[str, str]:
-        return {}
-
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
-        return await ToyPolicy().logprob(prompt, completion, law)
-
-    def extend(
-        self, prompt: Prompt, prefix: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
-    ) -> AsyncGenerator[tuple[int, Candidate, int]]:
-        return ToyPolicy().extend(prompt, prefix, n, tokens, sampling, rng, **more)
-
-    def check_entropy_stop(self, sampling: Sampling) -> None:
-        """Any sampling will do."""
-
-
-@dataclass
-class WatchedPolicy:
-    """The toy policy, which counts its open generators and its tokens, and waits after each thing it yields."""
-
-    then: Callable[[], Awaitable[None]] = nothing
-    inner: ToyPolicy = field(default_factory=lambda: ToyPolicy(loaded=GUIDES))
+    before: Hook = nothing
+    after: Hook = nothing
+    inner: Policy = field(default_factory=lambda: ToyPolicy(loaded=GUIDES))
     open: int = 0
-    most: int = 0
+    """Generators that are not closed."""
+    running: int = 0
+    """Sequences that are being drawn: those of open generators that have not finished."""
+    peak: int = 0
+    """The largest number of sequences that were being drawn at the same time."""
+    candidates: int = 0
     tokens: int = 0
     name: str = "watched"
-
-    @property
-    def guides(self) -> dict[str, str]:
-        return self.inner.guides
 
     async def sample(
         self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
     ) -> AsyncGenerator[tuple[int, Candidate]]:
-        self.open += 1
-        self.most = max(self.most, n)
-        try:
+        with self._counted(n) as finish:
             async with aclosing(self.inner.sample(prompt, n, sampling, rng, pieces=pieces)) as samples:
                 async for i, candidate in samples:
                     self.tokens += len(candidate.tokens)
+                    await self.before()
                     yield i, candidate
-                    await self.then()
-        finally:
-            self.open -= 1
+                    if candidate.finish is not None:
+                        finish()
+                    await self.after()
 
     async def extend(
         self, prompt: Prompt, prefix: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
     ) -> AsyncGenerator[tuple[int, Candidate, int]]:
-        self.open += 1
-        self.most = max(self.most, n)
-        try:
+        with self._counted(n) as finish:
             async with aclosing(self.inner.extend(prompt, prefix, n, tokens, sampling, rng, **more)) as samples:
                 async for i, candidate, drawn in samples:
                     self.tokens += drawn
+                    await self.before()
                     yield i, candidate, drawn
-                    await self.then()
+                    finish()
+                    await self.after()
+
+    @contextmanager
+    def _counted(self, n: int) -> Iterator[Callable[[], None]]:
+        """Count one generator of `n` sequences while the block runs; call what it gives when a sequence finishes."""
+        left = n
+
+        def finish() -> None:
+            nonlocal left
+            left -= 1
+            self.running -= 1
+
+        self.open += 1
+        self.candidates += n
+        self.running += n
+        self.peak = max(self.peak, self.running)
+        try:
+            yield finish
         finally:
             self.open -= 1
-
-    def check_entropy_stop(self, sampling: Sampling) -> None:
-        self.inner.check_entropy_stop(sampling)
-
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
-        return await self.inner.logprob(prompt, completion, law)
+            self.running -= left
 
 
 class BrokenReward:
@@ -134,7 +134,7 @@ class CountedReward:
 class HookedReward:
     """The toy's reward, after something else."""
 
-    first: Callable[[], Awaitable[None]]
+    first: Hook
 
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
         await self.first()
