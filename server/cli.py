@@ -17,7 +17,7 @@ from server.settings import ServerSettings, Settings, SettingsError
 from server.starting import make_demo
 
 if TYPE_CHECKING:
-    from server.calibration.filling import Bodies
+    from server.http.request_file import Bodies
     from server.loading import Loaded
 
 app = typer.Typer(
@@ -101,12 +101,12 @@ def calibrate(
     rollouts: Annotated[int | None, typer.Option(min=1, help="Overrides calibration.rollouts.")] = None,
 ) -> None:
     """Draw and store the policy samples behind calibrated rewards, ahead of the requests that ask for them."""
-    from server.calibration.filling import PromptsError, read
+    from server.http.request_file import RequestFileError, read_bodies
 
     signal.signal(signal.SIGTERM, _leave)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
-        bodies = read(prompts)
+        bodies = read_bodies(prompts)
         settings = _settings(config, toy=toy, serving=False)
         if settings.calibration.store is None:
             raise SettingsError("say where to keep rollouts: calibration.store, or DECANT_CALIBRATION__STORE")
@@ -115,7 +115,7 @@ def calibrate(
         raise typer.Exit(uvloop.run(_calibrate(settings, bodies, reward, rollouts, toy=toy)))
     except SettingsError as error:
         raise _refused(error) from error
-    except PromptsError as error:
+    except RequestFileError as error:
         typer.secho(f"decant: {error}", err=True, fg="red")
         raise typer.Exit(2) from error
 
@@ -200,7 +200,8 @@ async def _calibrate(
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from server import loading
-    from server.calibration.filling import calibrate, prompts
+    from server.calibration.filling import calibrate
+    from server.http.request_file import policy_prompts
 
     loaded = _load(settings, toy=toy)
     try:
@@ -210,7 +211,7 @@ async def _calibrate(
         if not rewards:
             raise SettingsError("there is no reward to calibrate: name some under rewards")
         count = rollouts or settings.calibration.rollouts
-        work = await prompts(loaded, bodies)
+        work = await policy_prompts(bodies, loaded.text)
         width = max(1, settings.server.max_sequences // count)
         with Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn()) as bar:
             task = bar.add_task("Calibrating prompts", total=len(work))

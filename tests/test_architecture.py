@@ -11,16 +11,55 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = {"vllm", "torch", "transformers"}
 MAY_IMPORT_VLLM = ("server/engines", "server/demo", "training", "evaluation")
+ROOMS = (  # a file imports from its own room and from those above it, never from one below
+    "decoders",
+    "server/__init__.py",
+    "server/healthcheck.py",
+    "server/installed.py",
+    "server/errors.py",
+    "server/settings",
+    "server/engines",
+    "server/calibration",
+    "server/loading.py",
+    "server/runtime",
+    "server/http",
+    "server/demo",
+    "server/preflight.py",
+    "server/starting.py",
+    "server/cli.py",
+)
+HTTP = {"fastapi", "starlette", "uvicorn"}
+
+
+def modules(file: Path) -> Iterator[str]:
+    """The modules a file imports, wherever in it: `from a import b` may be of `a.b`, and is of `a`."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute here"
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name for name in inner if source(name)]
+            yield from found if len(found) == len(inner) else [node.module or "", *found]
 
 
 def imports(file: Path) -> Iterator[str]:
     """The top-level packages a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute here"
-            yield (node.module or "").split(".")[0]
+    return (name.split(".")[0] for name in modules(file))
+
+
+def source(module: str) -> Path | None:
+    """The file of a module of ours, or None."""
+    path = ROOT / module.replace(".", "/")
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+def room(file: Path) -> int:
+    """The place of a file's room among `ROOMS`."""
+    name = file.relative_to(ROOT).as_posix()
+    [found] = [i for i, room in enumerate(ROOMS) if name == room or name.startswith(f"{room}/")]
+    return found
 
 
 def sources(*folders: str) -> list[Path]:
@@ -54,6 +93,28 @@ def test_strategies_import_protocols_only(file: Path) -> None:
 def test_only_engines_and_what_measures_them_import_vllm() -> None:
     users = [file.relative_to(ROOT).as_posix() for file in sources("decoders", "server") if "vllm" in imports(file)]
     assert [file for file in users if not file.startswith(MAY_IMPORT_VLLM)] == []
+
+
+@pytest.mark.parametrize("file", sources("decoders", "server"), ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_no_room_imports_from_one_below_it(file: Path) -> None:
+    imported = [own for name in modules(file) if (own := source(name)) is not None]
+    assert [own.relative_to(ROOT).as_posix() for own in imported if room(own) > room(file)] == []
+
+
+def test_only_the_folder_of_http_knows_http() -> None:
+    users = [file.relative_to(ROOT).as_posix() for file in sources("decoders", "server") if HTTP & set(imports(file))]
+    assert users
+    assert [file for file in users if not file.startswith("server/http/")] == []
+
+
+def test_modules_are_found_by_either_form_of_import(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(
+        "if TYPE_CHECKING:\n    from server import loading\nfrom server.http.auth import read\nimport os.path"
+    )
+    assert sorted(modules(file)) == ["os.path", "server.http.auth", "server.loading"]
+    assert source("server.http.routes") == ROOT / "server/http/routes/__init__.py"
+    assert source("os.path") is None
 
 
 @pytest.mark.parametrize(

@@ -8,29 +8,40 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from decoders.errors import DecantError
 from server.errors import UnsupportedEndpoint
 from server.http import auth, errors, openapi
 from server.http.routes import generate, models, operations, rewards
 from server.loading import Loaded
-from server.runtime.service import Service
+from server.runtime.outcomes import refusal
+from server.runtime.state import ServerState
 from server.settings import ServerSettings
 
 
 def create_app(loaded: Loaded, settings: ServerSettings | None = None) -> FastAPI:
     """The HTTP API over loaded models. Raises `SettingsError` for a key file that cannot be used."""
     settings = settings or ServerSettings()
-    service = Service(loaded, settings)
+    state = ServerState(loaded, settings)
     app = FastAPI(title="Decant", redirect_slashes=False)
     app.openapi_schema = openapi.document()
-    app.state.service = service
+    app.state.server = state
     for route in (generate, rewards, models, operations):
-        app.include_router(route.router(service))
+        app.include_router(route.router(state))
+    app.add_exception_handler(DecantError, _refused)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _unforeseen)
     if settings.api_keys_file is not None:
-        app.add_middleware(auth.KeyGate, digests=auth.read(settings.api_keys_file), refused=service.metrics.refused)
+        app.add_middleware(auth.KeyGate, digests=auth.read(settings.api_keys_file), refused=state.metrics.refused)
     return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """Answer a request that a route refused before any work."""
+    reason = refusal(error)
+    if reason is not None:
+        request.app.state.server.metrics.refused(reason)
+    return errors.response(error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

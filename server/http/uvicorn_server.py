@@ -12,6 +12,7 @@ import uvicorn
 
 from server.http.app import create_app
 from server.loading import Loaded
+from server.runtime.state import ServerState
 from server.settings import ServerSettings
 
 log = logging.getLogger("decant")
@@ -38,7 +39,7 @@ class Server(uvicorn.Server):
                 lifespan="off",
             )
         )
-        self._service = app.state.service
+        self.state: ServerState = app.state.server
         self._settings = settings
         self._started = started
         self.engine_died = False
@@ -67,18 +68,21 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("draining for up to %g s", self._settings.drain_timeout_s)
-        draining = asyncio.create_task(self._service.drain(self._settings.drain_timeout_s))
+        draining = asyncio.create_task(self._drain(self._settings.drain_timeout_s))
         while not draining.done():
             await asyncio.wait((draining,), timeout=0.1)
             if self.force_exit:  # a second Ctrl-C
-                await self._service.drain(0)
+                await self._drain(0)
         await super().shutdown(sockets)
+
+    async def _drain(self, seconds: float) -> None:
+        await self.state.running.drain(self.state.admission, seconds)
 
     async def watch(self) -> None:
         """Stop the server once an engine is dead, so that whoever supervises it starts it anew."""
         while True:
             await asyncio.sleep(WATCH)
-            dead = [name for name, up in self._service.loaded.up().items() if not up]
+            dead = [name for name, up in self.state.loaded.up().items() if not up]
             if dead:
                 log.error("the %s engine has died: stopping", ", ".join(dead))
                 self.engine_died = True

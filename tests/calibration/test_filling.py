@@ -15,10 +15,11 @@ from typer.testing import CliRunner, Result
 from decoders.core import Candidate, Prompt
 from decoders.models import Models
 from server import loading
-from server.calibration.filling import calibrate, prompts, read
+from server.calibration.filling import calibrate
 from server.calibration.store import CalibrationStore
 from server.cli import app
 from server.engines.toy import ToyReward
+from server.http.request_file import policy_prompts, read_bodies
 from server.http.schemas.completions import CompletionsBody
 from server.loading import Loaded
 from server.settings import Settings
@@ -150,8 +151,8 @@ def test_what_is_stored_is_not_drawn_again_and_only_so_many_prompts_are_at_work_
         watched = WatchedPolicy(after=look)
         policy.append(watched)
         models = Models(watched, world().models.rewards, kept)
-        bodies = read(lines(tmp_path, *({"prompt": "good " * i} for i in range(1, 6))))
-        work = await prompts(loading.toy(), bodies)
+        bodies = read_bodies(lines(tmp_path, *({"prompt": "good " * i} for i in range(1, 6))))
+        work = await policy_prompts(bodies, loading.toy().text)
         assert [(line, prompt.tokens) for line, prompt, _ in work] == [(i, (1,) * i) for i in range(1, 6)]
         ticks: list[int] = []
 
@@ -230,7 +231,7 @@ def test_a_line_ends_where_json_has_it_end(tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     words = "good\u2028bad\x85odd"
     file.write_bytes(f'{{"prompt": "{words}"}}\r\n{{"prompt":\t"good"}}'.encode())
-    bodies = read(file)
+    bodies = read_bodies(file)
     assert [(number, body.prompt) for number, body in bodies if isinstance(body, CompletionsBody)] == [
         (1, words),
         (2, "good"),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.http.body import MAX_BODY
 from server.loading import toy
-from server.runtime.service import MAX_BODY
 from tests.support.serving import Api, Json, ok, refused, serving, until
 
 BEST = {"strategy": "best_of_n"}

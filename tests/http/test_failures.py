@@ -26,7 +26,7 @@ def outcomes(api: Api, outcome: str) -> float:
 
 def idle(api: Api) -> bool:
     api.rest()
-    return api.metric("decant_requests_in_flight") == 0 and api.server._service.admission.idle
+    return api.metric("decant_requests_in_flight") == 0 and api.server.state.admission.idle
 
 
 @pytest.mark.parametrize(
@@ -191,9 +191,9 @@ def test_a_client_that_leaves_the_queue_gives_up_its_turn() -> None:
     with serving(world(policy), max_sequences=1) as api, meanwhile(lambda: api.post("completions", PLAIN)) as first:
         until(lambda: policy.working == 1)
         with speaking(api, "completions", PLAIN):
-            until(lambda: api.server._service.admission.queued == 1)
+            until(lambda: api.server.state.admission.queued == 1)
         until(lambda: api.metric("decant_request_duration_seconds_count", outcome="cancelled") == 1)
-        assert api.server._service.admission.queued == 0
+        assert api.server.state.admission.queued == 0
         policy.released.set()
         assert first.result(30).status_code == 200
         assert policy.opened == 1

@@ -9,7 +9,7 @@ from decoders.core import Candidate, Prompt
 from decoders.events import Cost, Done, Result, Step
 from decoders.sample import Sample
 from server.http.openai_format import Completions
-from server.http.response_writers import EventWriter
+from server.http.response_writers import AnswerSpec, EventWriter
 from server.http.schemas.common import StreamOptions
 
 DONE = b"data: [DONE]\n\n"
@@ -33,13 +33,13 @@ def test_no_comment_comes_between_the_answer_and_its_end_or_after_it(monkeypatch
     client = SlowClient()
 
     async def run() -> None:
-        shape, options = Completions(echo=False, top=None), StreamOptions()
-        writer = EventWriter(shape, "toy", [prompt], 1, "sample", Sample(), reports=False, options=options)
-        async with writer.writing(client.send):
-            await writer.write(0, Step(answer, 0), client.send)
-            await writer.write(0, Done((Result(answer),), Cost()), client.send)
+        spec = AnswerSpec(Completions(echo=False, top=None), "toy", [prompt], 1, "sample", Sample(), reports=False)
+        writer = EventWriter(client.send, spec, StreamOptions())
+        async with writer.writing():
+            await writer.write(0, Step(answer, 0))
+            await writer.write(0, Done((Result(answer),), Cost()))
             await asyncio.sleep(0.05)
-            await writer.finish(client.send, 0.0)
+            await writer.finish(0.0)
             await asyncio.sleep(0.05)
 
     asyncio.run(run())

@@ -203,7 +203,7 @@ def test_a_calibrated_request_on_a_cold_store_holds_places_for_its_rollouts() ->
     with serving(loaded, max_sequences=6) as api, meanwhile(lambda: api.post("completions", body)) as first:
         until(lambda: policy.working == 2)  # its candidate and its rollouts
         with meanwhile(lambda: api.post("completions", {"prompt": "good"})) as second:
-            until(lambda: api.server._service.admission.queued == 1)
+            until(lambda: api.server.state.admission.queued == 1)
             policy.released.set()
             ok(first.result())
             ok(second.result())

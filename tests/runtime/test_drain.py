@@ -21,9 +21,10 @@ from decoders.errors import EngineDead
 from server import loading
 from server.cli import app
 from server.http.openai_format import Completions
-from server.http.response_writers import JsonWriter
-from server.runtime.request_runner import Answer, Job
-from server.runtime.service import Service
+from server.http.response_writers import AnswerSpec, JsonWriter
+from server.http.run_response import RunResponse
+from server.runtime.request_runner import Job, RequestRunner
+from server.runtime.state import ServerState
 from server.settings import ServerSettings
 from tests.support.fakes import FailingPolicy, FakeEngine, HeldPolicy, world
 from tests.support.serving import PATIENCE, meanwhile, ok, refused, serving, until
@@ -61,7 +62,7 @@ def test_past_its_time_a_drain_ends_requests_with_an_answer(stream: bool) -> Non
 
 
 def test_a_client_that_does_not_read_does_not_keep_a_server_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.runtime.service.LAST_WORDS", 0.1)
+    monkeypatch.setattr("server.runtime.running.LAST_WORDS", 0.1)
 
     async def receive() -> Message:
         return await asyncio.Future()
@@ -70,14 +71,14 @@ def test_a_client_that_does_not_read_does_not_keep_a_server_up(monkeypatch: pyte
         await asyncio.Event().wait()
 
     async def test() -> None:
-        service = Service(world(), ServerSettings())
+        state = ServerState(world())
         prompt, strategy = Prompt((1,), "good"), Sample()
-        shape = Completions(echo=False, top=None)
-        writer = JsonWriter(shape, "toy", [prompt], 1, "sample", strategy, reports=False)
-        answer = Answer(service, Job(strategy, "sample", [(prompt, Sampling())], None), writer)
+        spec = AnswerSpec(Completions(echo=False, top=None), "toy", [prompt], 1, "sample", strategy, reports=False)
+        runner = RequestRunner(state, Job(strategy, "sample", [(prompt, Sampling())], None))
+        answer = RunResponse(runner, lambda send: JsonWriter(send, spec))
         task = asyncio.create_task(answer({"type": "http"}, receive, send))
         await asyncio.sleep(0.05)
-        await asyncio.wait_for(service.drain(0.1), PATIENCE)
+        await asyncio.wait_for(state.running.drain(state.admission, 0.1), PATIENCE)
         assert not task.done()
         task.cancel()
         await asyncio.wait((task,))

@@ -43,7 +43,7 @@ class Api:
 
     def rest(self) -> None:
         """Wait until every request has been accounted for, which is just after its answer."""
-        until(lambda: not self.server._service._answering)
+        until(lambda: self.server.state.running.idle)
 
     def metrics(self) -> list[Sample]:
         """Every sample of /metrics."""

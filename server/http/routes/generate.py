@@ -1,108 +1,85 @@
 """POST /v1/completions and POST /v1/chat/completions."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from decoders.core import Prompt, Sampling
-from decoders.errors import DecantError, InvalidRequest
+from decoders.core import Prompt
 from decoders.events import Cost
+from server.http.body import read_body
 from server.http.openai_format import Chat, Completions, Shape
-from server.http.response_writers import EventWriter, JsonWriter
+from server.http.prompts import encode_prompts
+from server.http.response_writers import AnswerSpec, EventWriter, JsonWriter
+from server.http.run_response import RunResponse
 from server.http.schemas.chat import ChatBody
-from server.http.schemas.common import Body, StreamOptions
+from server.http.schemas.common import StreamOptions
 from server.http.schemas.completions import CompletionsBody
-from server.runtime.request_runner import Answer, Job
-from server.runtime.service import Service
+from server.runtime.checks import (
+    check_budget,
+    check_engines,
+    check_length,
+    check_logprobs,
+    check_min_tokens,
+    check_prompt_count,
+)
+from server.runtime.request_runner import Job, RequestRunner
+from server.runtime.state import ServerState
 
 
-def router(service: Service) -> APIRouter:
+def router(state: ServerState) -> APIRouter:
+    """Return the routes. They raise `DecantError` for a request that is refused before any work."""
     routes = APIRouter()
+    text = state.loaded.text
 
     @routes.post("/v1/completions")
     async def completions(request: Request) -> Response:
         arrived = time.perf_counter()
-        try:
-            body = await service.parse(request, CompletionsBody)
-            prompts = await asyncio.gather(*(_prompt(service, p) for p in _bounded(service, body)))
-            shape = Completions(echo=body.echo, top=body.logprobs)
-            samplings = [body.sampling(p, service.loaded.text.max_model_len) for p in prompts]
-            return _answer(service, body, shape, prompts, samplings, "prompt", arrived)
-        except DecantError as error:
-            return service.refuse(error)
+        body = await read_body(request, CompletionsBody, state.model)
+        check_prompt_count(len(body.prompts), state.settings)
+        shape = Completions(echo=body.echo, top=body.logprobs)
+        return _respond(state, body, shape, await encode_prompts(body, text), arrived)
 
     @routes.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         arrived = time.perf_counter()
-        try:
-            body = await service.parse(request, ChatBody)
-            prompt = await service.loaded.text.chat([m.plain() for m in body.messages], body.turn)
-            sampling = body.sampling(prompt, service.loaded.text.max_model_len)
-            return _answer(
-                service,
-                body,
-                Chat(body.top_logprobs or 0 if body.logprobs else None),
-                [prompt],
-                [sampling],
-                "messages",
-                arrived,
-            )
-        except DecantError as error:
-            return service.refuse(error)
+        body = await read_body(request, ChatBody, state.model)
+        shape = Chat(body.top_logprobs or 0 if body.logprobs else None)
+        return _respond(state, body, shape, await encode_prompts(body, text), arrived)
 
     return routes
 
 
-def _answer(
-    service: Service,
-    body: Body,
-    shape: Shape,
-    prompts: Sequence[Prompt],
-    samplings: Sequence[Sampling],
-    field: str,
-    arrived: float,
-) -> Response:
-    """Check what can be checked before any work, then hand over to the work."""
-    service.check_engines()
-    for prompt, sampling in zip(prompts, samplings, strict=True):
-        service.check_length(prompt, sampling, field, body.length_field)
-        service.check_minimum(sampling)
-    service.check_logprobs(samplings[0], body.logprobs_field)
-    service.loaded.text.check(samplings[0])
-    strategy, name = body.decoding, body.decoding.strategy
-    strategy.check(service.loaded.models, samplings[0])
-    most = sum((strategy.max_cost(sampling, service.loaded.models) for sampling in samplings), Cost())
-    strategy.budget.check(most, "its own", "decoding.budget")
-    service.check_budget(most, "decoding")
-    service.metrics.guided(service.loaded.models.resolve_guides(strategy.guides))
-    job = Job(strategy, name, list(zip(prompts, samplings, strict=True)), body.seed, arrived)
-    reports = "decoding" in body.model_fields_set
+def _respond(
+    state: ServerState, body: CompletionsBody | ChatBody, shape: Shape, prompts: Sequence[Prompt], arrived: float
+) -> RunResponse:
+    """Check the request, count its guides, and return the response that will do its work."""
+    job = _checked(state, body, prompts, arrived)
+    state.metrics.guided(state.loaded.models.resolve_guides(body.decoding.guides))
+    runner = RequestRunner(state, job)
+    spec = AnswerSpec(
+        shape, state.model, prompts, body.n, job.name, body.decoding, reports="decoding" in body.model_fields_set
+    )
     if body.stream:
         options = body.stream_options or StreamOptions()
-        return Answer(
-            service,
-            job,
-            EventWriter(shape, service.model, prompts, body.n, name, strategy, reports=reports, options=options),
-        )
-    return Answer(service, job, JsonWriter(shape, service.model, prompts, body.n, name, strategy, reports=reports))
+        return RunResponse(runner, lambda send: EventWriter(send, spec, options))
+    return RunResponse(runner, lambda send: JsonWriter(send, spec))
 
 
-async def _prompt(service: Service, prompt: str | list[int]) -> Prompt:
-    text = service.loaded.text
-    if isinstance(prompt, str):
-        return await text.encode(prompt)
-    wrong = [t for t in prompt if t >= text.vocab_size]
-    if wrong:
-        raise InvalidRequest(f"Token ids {wrong[:5]} are outside the vocabulary of {text.vocab_size} tokens.", "prompt")
-    return text.given(prompt)
-
-
-def _bounded(service: Service, body: CompletionsBody) -> list[str | list[int]]:
-    prompts = body.prompts
-    most = service.settings.max_prompts
-    if len(prompts) > most:
-        raise InvalidRequest(f"{len(prompts)} prompts are over this server's limit of {most} a request.", "prompt")
-    return prompts
+def _checked(state: ServerState, body: CompletionsBody | ChatBody, prompts: Sequence[Prompt], arrived: float) -> Job:
+    """Return the job of a request that passes all checks. Raises `InvalidRequest`, `EngineDead`."""
+    text, models, strategy = state.loaded.text, state.loaded.models, body.decoding
+    samplings = [body.sampling(prompt, text.max_model_len) for prompt in prompts]
+    check_engines(state.loaded.up())
+    prompt_field = "messages" if isinstance(body, ChatBody) else "prompt"
+    for prompt, sampling in zip(prompts, samplings, strict=True):
+        check_length(prompt, sampling, text, prompt_field, body.length_field)
+        check_min_tokens(sampling)
+    check_logprobs(samplings[0], text, body.logprobs_field)
+    text.check(samplings[0])
+    strategy.check(models, samplings[0])
+    max_cost = sum((strategy.max_cost(sampling, models) for sampling in samplings), Cost())
+    strategy.budget.check(max_cost, "its own", "decoding.budget")
+    check_budget(max_cost, state.settings, "decoding")
+    return Job(strategy, strategy.strategy, list(zip(prompts, samplings, strict=True)), body.seed, arrived)

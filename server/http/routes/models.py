@@ -11,17 +11,17 @@ from decoders.models import GUIDE_WEIGHT
 from server.errors import UnknownModel
 from server.http.errors import response
 from server.http.routes.operations import READ
-from server.runtime.service import Service
+from server.runtime.state import ServerState
 
 
-def router(service: Service) -> APIRouter:
+def router(state: ServerState) -> APIRouter:
     routes = APIRouter()
     card = {
-        "id": service.model,
+        "id": state.model,
         "object": "model",
-        "created": service.created,
+        "created": state.created,
         "owned_by": "decant",
-        "max_model_len": service.loaded.text.max_model_len,
+        "max_model_len": state.loaded.text.max_model_len,
     }
 
     @routes.api_route("/v1/models", methods=READ)
@@ -30,15 +30,15 @@ def router(service: Service) -> APIRouter:
 
     @routes.api_route("/v1/models/{name:path}", methods=READ)
     async def model(name: str) -> Response:
-        if name != service.model:
-            return response(UnknownModel(f"The model '{name}' is not served here: '{service.model}' is."))
+        if name != state.model:
+            return response(UnknownModel(f"The model '{name}' is not served here: '{state.model}' is."))
         return JSONResponse(card)
 
     @routes.api_route("/v1/strategies", methods=READ)
     async def strategies() -> Response:
         """Each strategy's JSON schema and law, and the rewards and guides they can use."""
         try:
-            default = next(iter(service.loaded.models.resolve_rewards(None)))
+            default = next(iter(state.loaded.models.resolve_rewards(None)))
         except InvalidRequest:
             default = None
         return JSONResponse(
@@ -51,18 +51,18 @@ def router(service: Service) -> APIRouter:
                     for strategy in STRATEGIES
                 },
                 "rewards": {
-                    name: {"kind": kind, "default": name == default} for name, kind in service.loaded.kinds.items()
+                    name: {"kind": kind, "default": name == default} for name, kind in state.loaded.kinds.items()
                 },
-                "guides": {name: {"kind": kind} for name, kind in service.loaded.models.policy.guides.items()},
+                "guides": {name: {"kind": kind} for name, kind in state.loaded.models.policy.guides.items()},
                 "limits": {
                     "guide_weight": GUIDE_WEIGHT,
-                    "max_sequences": service.settings.max_sequences,
-                    "max_queue": service.settings.max_queue,
-                    "max_prompts": service.settings.max_prompts,
-                    "max_candidates": service.settings.max_candidates,
-                    "max_generated_tokens": service.settings.max_generated_tokens,
-                    "request_timeout_s": service.settings.request_timeout_s,
-                    "max_model_len": service.loaded.text.max_model_len,
+                    "max_sequences": state.settings.max_sequences,
+                    "max_queue": state.settings.max_queue,
+                    "max_prompts": state.settings.max_prompts,
+                    "max_candidates": state.settings.max_candidates,
+                    "max_generated_tokens": state.settings.max_generated_tokens,
+                    "request_timeout_s": state.settings.request_timeout_s,
+                    "max_model_len": state.loaded.text.max_model_len,
                 },
             }
         )

@@ -3,32 +3,32 @@
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from server.runtime.service import Service
+from server.runtime.state import ServerState
 
 READ = ["GET", "HEAD"]
 PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
 
 
-def router(service: Service) -> APIRouter:
+def router(state: ServerState) -> APIRouter:
     routes = APIRouter()
 
     @routes.api_route("/health", methods=READ)  # vLLM's name of it
     @routes.api_route("/healthz", methods=READ)
     async def healthz() -> Response:
         """Whether the process can still do its work: 503 asks for a restart."""
-        up = service.loaded.up()
+        up = state.loaded.up()
         return JSONResponse({"engines": up}, 200 if all(up.values()) else 503)
 
     @routes.api_route("/readyz", methods=READ)
     async def readyz() -> Response:
         """Whether to send requests here."""
-        up = service.loaded.up()
-        draining = service.admission.draining
+        up = state.loaded.up()
+        draining = state.admission.draining
         ready = all(up.values()) and not draining
         return JSONResponse({"ready": ready, "draining": draining, "engines": up}, 200 if ready else 503)
 
     @routes.api_route("/metrics", methods=READ)
     async def metrics() -> Response:
-        return Response(service.metrics.page(), headers={"content-type": PROMETHEUS})
+        return Response(state.metrics.page(), headers={"content-type": PROMETHEUS})
 
     return routes

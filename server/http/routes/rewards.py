@@ -7,22 +7,26 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Send
 
-from decoders.errors import DecantError
 from decoders.score import Score
+from server.http.body import read_body
+from server.http.prompts import encode_chat
 from server.http.response_writers import JsonWriter, send_json
+from server.http.run_response import RunResponse
 from server.http.schemas.rewards import RewardsBody
-from server.runtime.request_runner import Answer, Job
-from server.runtime.service import Service
+from server.runtime.checks import check_budget, check_engines, check_length
+from server.runtime.request_runner import Job, RequestRunner
+from server.runtime.state import ServerState
 
 
 class RewardsWriter(JsonWriter):
     """A list with the rewards of each completion by name, and their weighted sum."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, send: Send, model: str) -> None:
+        self._client = send
         self._model = model
         self._dones = {}
 
-    async def finish(self, send: Send, queued: float) -> None:
+    async def finish(self, queued: float) -> None:
         done = self._dones[0]
         data = [
             {
@@ -39,37 +43,34 @@ class RewardsWriter(JsonWriter):
             "scored_tokens": done.cost.scored_tokens,
             "seconds": {"queue": queued, **done.cost.seconds},
         }
-        await send_json({"object": "list", "model": self._model, "data": data, "cost": cost}, send)
+        await send_json({"object": "list", "model": self._model, "data": data, "cost": cost}, self._client)
 
 
-def router(service: Service) -> APIRouter:
+def router(state: ServerState) -> APIRouter:
+    """Return the routes. They raise `DecantError` for a request that is refused before any work."""
     routes = APIRouter()
+    text, models = state.loaded.text, state.loaded.models
 
     @routes.post("/v1/rewards")
     async def rewards(request: Request) -> Response:
         arrived = time.perf_counter()
-        text, models = service.loaded.text, service.loaded.models
-        try:
-            body = await service.parse(request, RewardsBody)
-            service.check_engines()
-            models.resolve_rewards(body.reward, "reward")
-            if body.messages is not None:
-                prompt = await text.chat([m.plain() for m in body.messages], body.turn)
-            else:
-                prompt = await text.encode(body.prompt or "")
-            completions = await asyncio.gather(*(text.completion(c, ended=body.ended) for c in body.completions))
-            sampling = body.sampling(prompt, text.max_model_len)
-            if body.calibrated:
-                service.check_length(prompt, sampling, "prompt" if body.messages is None else "messages", "max_tokens")
-                text.check(sampling)
-            score = Score(
-                completions, body.reward, calibrated=body.calibrated, count=body.rollouts, on_demand=body.on_demand
-            )
-            service.check_budget(score.max_cost(sampling, models), "rollouts")
-        except DecantError as error:
-            return service.refuse(error)
-        return Answer(
-            service, Job(score, "rewards", [(prompt, sampling)], body.seed, arrived), RewardsWriter(service.model)
+        body = await read_body(request, RewardsBody, state.model)
+        check_engines(state.loaded.up())
+        models.resolve_rewards(body.reward, "reward")
+        if body.messages is not None:
+            prompt = await encode_chat(body.messages, body, text)
+        else:
+            prompt = await text.encode(body.prompt or "")
+        completions = await asyncio.gather(*(text.completion(c, ended=body.ended) for c in body.completions))
+        sampling = body.sampling(prompt, text.max_model_len)
+        if body.calibrated:
+            check_length(prompt, sampling, text, "prompt" if body.messages is None else "messages", "max_tokens")
+            text.check(sampling)
+        score = Score(
+            completions, body.reward, calibrated=body.calibrated, count=body.rollouts, on_demand=body.on_demand
         )
+        check_budget(score.max_cost(sampling, models), state.settings, "rollouts")
+        job = Job(score, "rewards", [(prompt, sampling)], body.seed, arrived)
+        return RunResponse(RequestRunner(state, job), lambda send: RewardsWriter(send, state.model))
 
     return routes

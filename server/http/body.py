@@ -1,0 +1,39 @@
+"""The body of a request: read from the connection, parsed, and meant for the model that is served."""
+
+from typing import Any, TypeVar
+
+from pydantic_core import from_json
+from starlette.requests import Request
+
+from decoders.errors import InvalidRequest
+from server.errors import BodyTooLarge, UnknownModel
+from server.http.schemas.common import Addressed
+from server.http.schemas.parsing import parse
+
+MAX_BODY = 16 * 2**20  # bytes: more than the longest context of any model, as JSON
+
+Parsed = TypeVar("Parsed", bound=Addressed)
+
+
+async def read_body(request: Request, kind: type[Parsed], served_model: str) -> Parsed:
+    """Return the request's body as a `kind`. Raises `InvalidRequest`, `BodyTooLarge`, `UnknownModel`."""
+    raw = await _read(request)
+    try:
+        data: Any = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.") from error
+    body = parse(kind, data)
+    if body.model not in (None, "", served_model):
+        raise UnknownModel(f"The model '{body.model}' is not served here: '{served_model}' is.")
+    return body
+
+
+async def _read(request: Request) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise BodyTooLarge(f"The body is over {MAX_BODY} bytes.")
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,33 @@
+"""The prompts of a request body, as the policy's tokens."""
+
+import asyncio
+from collections.abc import Sequence
+
+from decoders.core import Prompt
+from decoders.errors import InvalidRequest
+from server.engines.text import Text
+from server.http.schemas.chat import ChatBody, ChatMessage, Chatting
+from server.http.schemas.completions import CompletionsBody
+
+
+async def encode_prompts(body: ChatBody | CompletionsBody, text: Text) -> list[Prompt]:
+    """Return the prompts of a body: one for a chat. Raises `InvalidRequest`."""
+    if isinstance(body, ChatBody):
+        return [await encode_chat(body.messages, body, text)]
+    return await asyncio.gather(*(_encode(prompt, text) for prompt in body.prompts))
+
+
+async def encode_chat(messages: Sequence[ChatMessage], options: Chatting, text: Text) -> Prompt:
+    """Return the messages as the policy's chat template renders them. Raises `InvalidRequest`."""
+    return await text.chat([message.plain() for message in messages], options.turn)
+
+
+async def _encode(prompt: str | list[int], text: Text) -> Prompt:
+    if isinstance(prompt, str):
+        return await text.encode(prompt)
+    unknown = [token for token in prompt if token >= text.vocab_size]
+    if unknown:
+        raise InvalidRequest(
+            f"Token ids {unknown[:5]} are outside the vocabulary of {text.vocab_size} tokens.", "prompt"
+        )
+    return text.given(prompt)

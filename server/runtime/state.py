@@ -1,0 +1,33 @@
+"""What a running server holds, for its routes and request runners."""
+
+import time
+from dataclasses import dataclass, field
+
+from server.loading import Loaded
+from server.runtime.admission import Admission
+from server.runtime.metrics import Metrics
+from server.runtime.running import RunningRequests
+from server.settings import ServerSettings
+
+
+@dataclass
+class ServerState:
+    """The loaded models, the settings, and the bookkeeping of requests."""
+
+    loaded: Loaded
+    settings: ServerSettings = field(default_factory=ServerSettings)
+    metrics: Metrics = field(default_factory=Metrics)
+    running: RunningRequests = field(default_factory=RunningRequests)
+    admission: Admission = field(init=False)
+    created: int = field(default_factory=lambda: int(time.time()))
+    """Unix time of the server's start, in seconds."""
+
+    def __post_init__(self) -> None:
+        self.admission = Admission(self.settings.max_sequences, self.settings.max_queue)
+        guides = self.loaded.models.policy.guides
+        self.metrics.watch(self.loaded.up, lambda: self.admission.queued, self.settings.max_queue, guides)
+
+    @property
+    def model(self) -> str:
+        """The name of the policy, by which clients call it."""
+        return self.loaded.models.policy.name
