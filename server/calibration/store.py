@@ -6,8 +6,6 @@ share a file: each row is written in one transaction, which a kill leaves either
 """
 
 import asyncio
-import hashlib
-import json
 import logging
 import math
 import sqlite3
@@ -16,21 +14,16 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
 from decoders.core import Prompt, Sampling
-from server.settings import CalibrationSettings, GuideReward, Section, Settings, SettingsError
+from server.calibration.keys import model_identity, reward_identities, row_key
+from server.settings import Settings, SettingsError
 
 log = logging.getLogger("decant")
 T = TypeVar("T")
 WAIT = 10.0  # seconds that a writer waits for another
-OUTPUTS = (  # engine arguments that decide what comes out
-    "chat_template", "code_revision", "convert", "disable_sliding_window", "dtype", "hf_config_path", "hf_overrides",
-    "kv_cache_dtype", "load_format", "model_weights", "pooler_config", "quantization", "quantization_config",
-    "revision", "tokenizer", "tokenizer_mode", "tokenizer_revision",
-)  # fmt: skip
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rollouts (
     key BLOB PRIMARY KEY, rewards BLOB NOT NULL, count INTEGER NOT NULL, used INTEGER NOT NULL
@@ -62,27 +55,16 @@ class CalibrationStore:
             raise SettingsError(f"calibration.store: cannot use {path}: {error}") from error
 
     async def stored(self, prompt: Prompt, sampling: Sampling, reward: str) -> Sequence[float | None]:
-        key = self._key(prompt, sampling, reward)
+        key = row_key(prompt, sampling, self._policy, self._rewards.get(reward, reward))
         return await self._do(lambda: self._read(key), "read", default=())
 
     async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float | None]) -> None:
-        key = self._key(prompt, sampling, reward)
+        key = row_key(prompt, sampling, self._policy, self._rewards.get(reward, reward))
         await self._do(lambda: self._write(key, rewards), "written", default=None)
 
     async def aclose(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
         self._thread.shutdown()
-
-    def _key(self, prompt: Prompt, sampling: Sampling, reward: str) -> bytes:
-        parts = {
-            "policy": self._policy,
-            "reward": self._rewards.get(reward, reward),
-            "tokens": prompt.tokens,
-            "messages": prompt.messages,  # a reward may read these with a template of its own
-            "continues": prompt.continues,
-            "sampling": asdict(sampling),
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
     async def _do(self, work: Callable[[], T], what: str, default: T) -> T:
         try:
@@ -142,25 +124,12 @@ def _unpack(packed: bytes | None, count: object) -> list[float | None] | None:
 
 
 def open_store(settings: Settings) -> CalibrationStore | None:
-    """The store of the settings, if they name one. Raises `SettingsError`."""
-    own: CalibrationSettings = settings.calibration
+    """Return the store that the settings name, or None if they name none. Raises `SettingsError`."""
+    own = settings.calibration
     if own.store is None:
         return None
-    guides = settings.guides
-    policy = _identity(settings.policy)
-    rewards = {
-        name: _identity(spec) + (_identity(guides[spec.guide]) + policy if isinstance(spec, GuideReward) else "")
-        for name, spec in settings.rewards.items()
-    }
+    policy, rewards = model_identity(settings.policy), reward_identities(settings)
     return CalibrationStore(own.store, policy, rewards, own.rollouts, own.max_entries)
-
-
-def _identity(spec: Section) -> str:
-    """What of the settings decides a model's outputs: not how fast they come, nor under which name."""
-    fields = spec.model_dump(mode="json", exclude={"name", "timeout_s", "max_batch", "retries", "api_key_env"})
-    if "engine" in fields:
-        fields["engine"] = {name: value for name, value in fields["engine"].items() if name in OUTPUTS}
-    return json.dumps(fields, sort_keys=True)
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -1,64 +1,33 @@
 """`decant calibrate`: the store is filled ahead, so that requests draw no rollouts of their own."""
 
 import asyncio
-import json
-import os
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from decoders.core import Candidate, Prompt
 from decoders.models import Models
 from server import loading
 from server.calibration.filling import calibrate
 from server.calibration.store import CalibrationStore
-from server.cli import app
 from server.engines.toy import ToyReward
 from server.http.request_file import policy_prompts, read_bodies
-from server.http.schemas.completions import CompletionsBody
 from server.loading import Loaded
 from server.settings import Settings
-from server.settings.reading import read_settings
+from tests.support.calibrate_command import COUNT, decant, lines, settings
 from tests.support.fakes import world
 from tests.support.serving import Api, Json, events, ok, refused, serving
 from tests.support.watched import WatchedPolicy
+
+pytestmark = pytest.mark.usefixtures("store")
 
 COMPLETIONS: Json = {"prompt": ["good", "good bad"], "max_tokens": 8}
 CHAT: Json = {"messages": [{"role": "user", "content": "good bad"}]}
 BEST: Json = {"strategy": "best_of_n", "n": 3, "calibrated": True}
 ONLY_STORED: Json = {**BEST, "on_demand": False}
-COUNT = 6
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [name for name in os.environ if name.startswith("DECANT_")]:
-        monkeypatch.delenv(name)
-    path = tmp_path / "rollouts.db"
-    monkeypatch.setenv("DECANT_CALIBRATION__STORE", str(path))
-    monkeypatch.setenv("DECANT_CALIBRATION__ROLLOUTS", str(COUNT))
-    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "ERROR")  # the command sets it, and would leave it set
-    return path
-
-
-def lines(tmp_path: Path, *bodies: object) -> Path:
-    """A file with a line for each body; what is text already stays as it is."""
-    file = tmp_path / "prompts.jsonl"
-    file.write_text("".join(f"{b if isinstance(b, str) else json.dumps(b)}\n" for b in bodies), encoding="utf-8")
-    return file
-
-
-def decant(file: Path, *options: str) -> Result:
-    return CliRunner().invoke(app, ["calibrate", str(file), "--toy", *options])
-
-
-def settings() -> Settings:
-    return read_settings(policy={"model": "toy"})
 
 
 @contextmanager
@@ -189,87 +158,3 @@ def test_options_say_which_rewards_and_how_many_rollouts(tmp_path: Path) -> None
             body = {**CHAT, "decoding": {**BEST, **decoding}}
             assert drawn(ok(api.post("chat/completions", body))) == count
         assert drawn(ok(api.post("chat/completions", {**CHAT, "decoding": {**BEST, "rollouts": 4}}))) == 3 + 4
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("{", "EOF while parsing"),
-        ("good", "expected value"),
-        ('{"prompt": "good", "temperature": NaN}', "expected value"),
-        ("5", "The body: Input should be a JSON object."),
-        ({}, "prompt: Field required."),
-        ({"prompt": "good", "n": 0}, "n: Input should be greater than or equal to 1."),
-        ({"prompt": "good", "zip": 1}, "zip: There is no such field."),
-        ({"prompt": "good", "tools": [{}]}, "'tools' is not supported: no tools are called."),
-        ({"prompt": ""}, "The prompt is empty."),
-        ({"prompt": "odd " * 70}, "The prompt has 70 tokens"),
-        ({"prompt": "good", "max_tokens": 64}, "max_tokens asks for 64 more"),
-        ({"prompt": ["good", "bad"], "top_p": 0.5}, "does not support 'top_p'."),
-        ({"prompt": [1, 5]}, "Token ids [5] are outside the vocabulary"),
-        ({"messages": []}, "messages: List should have at least 1 item"),
-        ({"messages": [{"role": "x", "content": "good"}]}, "messages.0.role: Input should be 'system'"),
-        ({**CHAT, "prompt": "good"}, "prompt: There is no such field."),
-        ({**CHAT, "max_completion_tokens": 64}, "max_completion_tokens asks for 64 more"),
-        ({"prompt": "good", "decoding": {"strategy": "best_of_n", "n": 0}}, "decoding.n: Input should be greater"),
-    ],
-)
-def test_a_line_that_is_no_request_is_named_and_nothing_is_drawn(
-    tmp_path: Path, store: Path, line: object, words: str
-) -> None:
-    done = decant(lines(tmp_path, {"prompt": "good"}, "", line, {"prompt": "bad"}))
-    assert done.exit_code == 2
-    assert done.stderr.startswith("decant: ")
-    assert "line 3: " in done.stderr
-    assert words in done.stderr
-    with closing(sqlite3.connect(store)) as database:
-        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        assert tables == (0,) or database.execute("SELECT count(*) FROM rollouts").fetchone() == (0,)
-
-
-def test_a_line_ends_where_json_has_it_end(tmp_path: Path) -> None:
-    file = tmp_path / "prompts.jsonl"
-    words = "good\u2028bad\x85odd"
-    file.write_bytes(f'{{"prompt": "{words}"}}\r\n{{"prompt":\t"good"}}'.encode())
-    bodies = read_bodies(file)
-    assert [(number, body.prompt) for number, body in bodies if isinstance(body, CompletionsBody)] == [
-        (1, words),
-        (2, "good"),
-    ]
-
-
-@pytest.mark.parametrize("content", [b"", b"\n \n", b'{"prompt": "\xff"}\n', None])
-def test_a_file_without_requests_is_refused(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "prompts.jsonl"
-    if content is not None:
-        file.write_bytes(content)
-    done = decant(file)
-    assert done.exit_code == 2
-    assert done.stderr.startswith(f"decant: {file}: ")
-
-
-def test_without_a_store_it_says_where_to_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DECANT_CALIBRATION__STORE")
-    done = decant(lines(tmp_path, CHAT))
-    assert done.exit_code == 2
-    assert done.stderr == ("decant: say where to keep rollouts: calibration.store, or DECANT_CALIBRATION__STORE\n")
-
-
-def test_a_store_that_is_no_database_is_refused(tmp_path: Path, store: Path) -> None:
-    store.write_text("not a database. " * 100)
-    done = decant(lines(tmp_path, CHAT))
-    assert done.exit_code == 2
-    assert f"decant: calibration.store: cannot use {store}: " in done.stderr
-
-
-def test_a_reward_that_is_not_loaded_is_named_with_those_that_are(tmp_path: Path) -> None:
-    done = decant(lines(tmp_path, CHAT), "--reward", "default", "--reward", "zip")
-    assert done.exit_code == 2
-    assert done.stderr == "decant: The reward 'zip' is not loaded. Loaded rewards: brevity, default.\n"
-
-
-def test_without_rewards_there_is_nothing_to_calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "toy", lambda _: world(rewards={}))
-    done = decant(lines(tmp_path, CHAT))
-    assert done.exit_code == 2
-    assert "there is no reward to calibrate" in done.stderr
