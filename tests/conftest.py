@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from evaluation.servers import decant
-from evaluation.tiny import make
+from evaluation.support.servers import decant
+from evaluation.support.tiny_models import make
 from tests.support import guided
 from tests.support.engine import Tiny, settings
 

@@ -15,7 +15,7 @@ from decoders.events import Result
 from decoders.maths.logmath import best_of_n_kl, ranked_kl
 from decoders.models import Models, Reward
 from decoders.parts.selection import Argmin, Pessimistic, Softmax
-from evaluation.replay import Kept
+from evaluation.frontiers.replay import FixedCalibration
 from server.engines.toy import EOS, ToyBrevity, ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import PROMPT, done, every_path, on
@@ -220,7 +220,7 @@ def test_sequences_in_the_engine() -> None:
         assert await ask(BestOfN(n=6, calibrated=True, rollouts=0)) == 6
         calibrated = BestOfN(n=6, reward="default", calibrated=True, rollouts=10)
         assert await ask(calibrated) == 16
-        cold, warm = (replace(MODELS, calibration=Kept(kept)) for kept in ([], [0.0] * 10))
+        cold, warm = (replace(MODELS, calibration=FixedCalibration(kept)) for kept in ([], [0.0] * 10))
         assert await ask(calibrated, cold) == 16
         assert await ask(calibrated, warm) == 6
         assert await ask(calibrated.model_copy(update={"on_demand": False}), cold) == 6

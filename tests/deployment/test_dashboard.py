@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.deployment import dashboard
-from evaluation.deployment.panels import ROWS
-from evaluation.deployment.prometheus import CHECKS, CONFIG, promtool, rules
+from docker.checks import dashboard
+from docker.checks.panels import ROWS
+from docker.checks.prometheus import CHECKS, CONFIG, promtool, rules
 from server.engines.toy import ToyGuide, ToyPolicy
 from tests.support.fakes import FakeEngine, world
 from tests.support.serving import refused, serving

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from evaluation.servers import decant
+from evaluation.support.servers import decant
 from server.demo.defaults import settings
 from tests.docs.asking import client, curl, same_shape
 from tests.docs.blocks import ROOT, Block, body, of, values

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import yaml
 
-from evaluation.servers import process, serve_command, wait
+from evaluation.support.servers import process, serve_command, wait
 from tests.support.engine import ENGINE, Tiny
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from evaluation.servers import decant
+from evaluation.support.servers import decant
 from tests.support.engine import ENGINE
 from tests.support.serving import refused
 

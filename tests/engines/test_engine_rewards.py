@@ -8,7 +8,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from evaluation.tiny import STEP
+from evaluation.support.tiny_models import STEP
 from tests.support.engine import Tiny, classify, greedy, tokenizer
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

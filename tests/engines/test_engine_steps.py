@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from evaluation.servers import decant
-from evaluation.tiny import STEP, save_model
+from evaluation.support.servers import decant
+from evaluation.support.tiny_models import STEP, save_model
 from tests.support.engine import ENGINE, Tiny, classify, tokenizer
 from tests.support.templates import BEGUN, CLOSED, made
 

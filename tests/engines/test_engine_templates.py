@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from evaluation.servers import decant
-from evaluation.tiny import save_model
+from evaluation.support.servers import decant
+from evaluation.support.tiny_models import save_model
 from tests.support.engine import ENGINE, Tiny, classify, greedy, tokenizer
 from tests.support.templates import BEGUN, CLOSED, MARKED, made
 

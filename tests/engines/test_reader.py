@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from decoders.core import Candidate, Sampling, Tokens, join
-from evaluation.tiny import tokenizer
+from evaluation.support.tiny_models import tokenizer
 from server.engines.reader import Reader
 from server.engines.text import ModelText
 

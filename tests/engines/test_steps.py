@@ -8,7 +8,7 @@ import pytest
 
 from decoders.core import Prompt, Tokens
 from decoders.errors import RewardFailed
-from evaluation.tiny import CORPUS, STEP
+from evaluation.support.tiny_models import CORPUS, STEP
 from server.engines.reading import Reading
 from server.engines.steps import Steps, Tagged
 from server.engines.text import ModelText

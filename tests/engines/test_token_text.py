@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from decoders.core import Alternative, Prompt, Sampling, TokenLogprob, Tokens
-from evaluation.tiny import tokenizer
+from evaluation.support.tiny_models import tokenizer
 from server.engines.prompt_text import described
 from server.engines.reader import Reader
 from server.engines.text import ModelText

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from evaluation.tiny import STEP
+from evaluation.support.tiny_models import STEP
 
 ENGINE = {"dtype": "float32", "max_model_len": 1024, "kv_cache_memory_bytes": 2**28, "enforce_eager": True}
 

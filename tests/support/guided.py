@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from evaluation.tiny import CHAT, LONGEST, tokenizer
+from evaluation.support.tiny_models import CHAT, CONTEXT, save_with_tokenizer, tokenizer
 
 VOCABULARY = 384
 
@@ -30,7 +30,7 @@ def make(root: Path, policy: Path | None = None) -> dict[str, Path]:
         words = AutoTokenizer.from_pretrained(policy)
     common = {
         "vocab_size": VOCABULARY,
-        "max_position_embeddings": LONGEST,
+        "max_position_embeddings": CONTEXT,
         "bos_token_id": 0,
         "eos_token_id": 1,
         "pad_token_id": 2,
@@ -50,9 +50,7 @@ def make(root: Path, policy: Path | None = None) -> dict[str, Path]:
         }
 
     def save(name: str, model: Any) -> Path:
-        model.to(torch.float32).save_pretrained(root / name)
-        words.save_pretrained(root / name)
-        return root / name
+        return save_with_tokenizer(root / name, model.to(torch.float32), words)
 
     made: dict[str, Path] = {} if policy is None else {"policy": policy}
     recipes: dict[str, tuple[type[Any], Any]] = {

@@ -3,46 +3,30 @@
 from pathlib import Path
 from typing import Any
 
+from evaluation.support.tiny_models import random_llama, save_with_tokenizer
+
 WORDS = 49_152
 LONGEST = 128
 
 
 def make(root: Path) -> dict[str, Path]:
-    """A policy, and a guide on its tokens."""
+    """Save a policy and a guide with the same vocabulary under `root`; return their paths by name."""
     return {"policy": _save(root / "policy", 0, layers=2), "guide": _save(root / "guide", 1, layers=1)}
 
 
 def _save(path: Path, seed: int, layers: int) -> Path:
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=WORDS,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=LONGEST,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
-        initializer_range=0.15,
-        tie_word_embeddings=False,
-    )
-    model = LlamaForCausalLM(config)
-    # Logits are the wider, and the entropy is the less, the more of a hidden state lies along the first of its axes.
+    model = random_llama(seed, LlamaForCausalLM, WORDS, layers=layers, context=LONGEST)
+    # The larger a hidden state's first component, the wider the logits are spread and the smaller is the entropy.
     with torch.no_grad():
         model.model.norm.weight[0] = 25.0
-    model.to(torch.float32).save_pretrained(path)
-    _tokenizer().save_pretrained(path)
-    return path
+    return save_with_tokenizer(path, model, _tokenizer())
 
 
 def _tokenizer() -> Any:
-    """Bytes, four special tokens, and words that no text is split into."""
+    """Return a tokenizer of bytes, four special tokens, and tokens that no text is split into."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

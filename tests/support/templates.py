@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from evaluation.tiny import CORPUS, tokenizer
+from evaluation.support.tiny_models import CORPUS, tokenizer
 
 MARKED = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"

@@ -1,0 +1,1 @@
+"""Laws measured on real models, beside the formulas that foretell them."""

@@ -1,0 +1,131 @@
+"""Servers in processes of their own, each on a free port of this machine."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+START = 600.0  # seconds that a server may take to start
+_ADDRESS = re.compile(r"at (http://\S+)")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `command` while the block runs, its standard error in the file `log`; then end it by SIGTERM.
+
+    Args:
+        command: the program and its arguments.
+        log: a file, which is overwritten.
+        environment: variables to set besides this process's own.
+    """
+    with log.open("w") as out:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            text=True,
+            env={**os.environ, **environment},
+        )
+    with child:  # closes its pipes
+        try:
+            yield child
+        finally:
+            child.send_signal(signal.SIGTERM)
+            try:
+                child.wait(30)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def serve_command(config: Path) -> list[str]:
+    """Return the command of `decant serve` on a free port, with the settings file `config`."""
+    return [sys.executable, "-m", "server.cli", "serve", "--config", str(config), "--port", "0"]
+
+
+@contextmanager
+def decant(settings: dict[str, Any], log: Path | None = None) -> Iterator[str]:
+    """Run `decant serve` with `settings` while the block runs; yield its address.
+
+    Args:
+        settings: what its settings file holds.
+        log: a file for its standard error; None keeps it only while the server runs.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        config, log = Path(folder, "decant.yaml"), log or Path(folder, "log")
+        config.write_text(yaml.safe_dump(settings))
+        with process(serve_command(config), log) as child:
+            wait(child, log, lambda: bool(_ADDRESS.search(log.read_text())))
+            found = _ADDRESS.search(log.read_text())
+            assert found is not None
+            yield found[1]
+
+
+@contextmanager
+def vllm(model: str, name: str, engine: dict[str, Any]) -> Iterator[str]:
+    """Run `vllm serve` while the block runs; yield its address. It logs as little as Decant does.
+
+    Args:
+        model: a checkpoint's path.
+        name: what requests call the model.
+        engine: vLLM's engine arguments.
+    """
+    port = free_port()
+    flags: list[str] = []
+    for key, value in engine.items():
+        flag = key.replace("_", "-")
+        flags += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        command = [
+            *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model, "--served-model-name", name),
+            *("--port", str(port), "--host", "127.0.0.1", "--uvicorn-log-level", "warning", *flags),
+        ]
+        # The command looks for a distribution named `vllm`, and the CPU build has another name: give it a stub.
+        stub = Path(folder, "vllm-0.32.0+cpu.dist-info")
+        stub.mkdir()
+        (stub / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
+        path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), folder)))
+        with process(command, log, PYTHONPATH=path, VLLM_LOGGING_LEVEL="WARNING") as child:
+            url = f"http://127.0.0.1:{port}"
+            wait(child, log, lambda: is_up(f"{url}/health"))
+            yield url
+
+
+def wait(child: subprocess.Popen[str], log: Path, ready: Callable[[], bool]) -> None:
+    """Wait until `ready()` is true.
+
+    Raises:
+        SystemExit: the child ended first or took longer than `START`; the message has the end of its log.
+    """
+    deadline = time.monotonic() + START
+    while not ready():
+        if child.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"a server did not start:\n{log.read_text()[-3000:]}")
+        time.sleep(0.25)
+
+
+def is_up(url: str) -> bool:
+    """Return whether a GET of `url` is answered with status 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=1) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
