@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine import Tiny, greedy, tokenizer, transformers
+from tests.support.engine import Tiny
+from tests.support.reference import greedy, tokenizer, transformers
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 TEXTS = ["The quick brown fox", "import math\nfor", "How much wood would a woodchuck chuck? " * 8, "x"]

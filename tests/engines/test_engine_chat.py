@@ -7,7 +7,8 @@ import pytest
 
 from evaluation.support.tiny_models import tokenizer as make_tokenizer
 from server.engines.text import ModelText
-from tests.support.engine import Tiny, greedy, tokenizer
+from tests.support.engine import Tiny
+from tests.support.reference import greedy, tokenizer
 
 USER = {"role": "user", "content": "The quick"}
 BEGUN = {"role": "assistant", "content": "brown fox"}

@@ -19,8 +19,8 @@ from server.engines.policy import VllmPolicy
 from server.loading import Loaded, build
 from server.settings import Settings
 from tests.support.fakes import giving
-from tests.support.guided import Reference
 from tests.support.large_vocabulary import LONGEST, WORDS, make
+from tests.support.reference import Reference
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 T = TypeVar("T")

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.http.test_logprobs import COLUMNS, consistent, streamed
-from tests.support.engine import Tiny, teacher_forced, transformers
+from tests.support.engine import Tiny
 from tests.support.guiding import ONE, guided
 from tests.support.languages import TEXTS
+from tests.support.reference import teacher_forced, transformers
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 CLOSE = 1e-4

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine import Tiny, greedy, teacher_forced, tokenizer
+from tests.support.engine import Tiny
+from tests.support.reference import greedy, teacher_forced, tokenizer
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 TEXTS = [

@@ -9,7 +9,8 @@ import pytest
 from openai import OpenAI
 
 from evaluation.support.tiny_models import STEP
-from tests.support.engine import Tiny, classify, greedy, tokenizer
+from tests.support.engine import Tiny
+from tests.support.reference import classify, greedy, tokenizer
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

@@ -10,7 +10,8 @@ import pytest
 
 from evaluation.support.servers import decant
 from evaluation.support.tiny_models import STEP, save_model
-from tests.support.engine import ENGINE, Tiny, classify, tokenizer
+from tests.support.engine import ENGINE, Tiny
+from tests.support.reference import classify, tokenizer
 from tests.support.templates import BEGUN, CLOSED, made
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

@@ -9,7 +9,8 @@ import pytest
 
 from evaluation.support.servers import decant
 from evaluation.support.tiny_models import save_model
-from tests.support.engine import ENGINE, Tiny, classify, greedy, tokenizer
+from tests.support.engine import ENGINE, Tiny
+from tests.support.reference import classify, greedy, tokenizer
 from tests.support.templates import BEGUN, CLOSED, MARKED, made
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

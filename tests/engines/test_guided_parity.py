@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from scipy.stats import chisquare
 
-from tests.support.guided import VOCABULARY, Reference, make
+from tests.support.guided import VOCABULARY, make
 from tests.support.guided_engine import Ask, Child, Json
+from tests.support.reference import Reference
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 CLOSE = 1e-4

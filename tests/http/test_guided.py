@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from decoders.maths.logmath import atomic_kl, best_of_n_kl
-from tests.support.engine import Tiny, tokenizer
-from tests.support.guided import Reference, logits
+from tests.support.engine import Tiny
 from tests.support.guiding import KINDS, ONE, TEXT, WEIGHTS, choice, guided
+from tests.support.reference import Reference, logits, tokenizer
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 CLOSE = 1e-4

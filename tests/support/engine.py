@@ -1,14 +1,13 @@
-"""A real `decant serve` on tiny random models, and the Transformers reference beside it."""
+"""A real `decant serve` on tiny random models: its settings, and its client."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from evaluation.support.tiny_models import STEP
+from tests.support.reference import tokenizer
 
 ENGINE = {"dtype": "float32", "max_model_len": 1024, "kv_cache_memory_bytes": 2**28, "enforce_eager": True}
 
@@ -46,51 +45,6 @@ def guided(models: dict[str, Path]) -> dict[str, Any]:
             "implied": {"kind": "guide", "guide": "tuned"},
         },
     }
-
-
-@cache
-def transformers(path: Path, kind: str) -> Any:
-    """A model as Transformers loads it, in float32."""
-    import torch
-    import transformers as library
-
-    return getattr(library, f"AutoModelFor{kind}").from_pretrained(path, dtype=torch.float32).eval()
-
-
-@cache
-def tokenizer(path: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(path)
-
-
-def greedy(path: Path, prompt: Sequence[int], count: int) -> tuple[list[int], list[float]]:
-    """Tokens and log-probabilities of greedy decoding, end-of-sequence ignored."""
-    import torch
-
-    ids, logprobs = list(prompt), []
-    with torch.no_grad():
-        for _ in range(count):
-            row = transformers(path, "CausalLM")(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
-            ids.append(int(row.argmax()))
-            logprobs.append(float(row[ids[-1]]))
-    return ids[len(prompt) :], logprobs
-
-
-def teacher_forced(path: Path, ids: Sequence[int]) -> list[float]:
-    """log pi(token | those before) of every token but the first."""
-    import torch
-
-    with torch.no_grad():
-        rows = transformers(path, "CausalLM")(torch.tensor([list(ids)])).logits[0].log_softmax(-1)
-    return [float(rows[i, token]) for i, token in enumerate(ids[1:])]
-
-
-def classify(path: Path, ids: Sequence[int], kind: str = "SequenceClassification") -> Any:
-    import torch
-
-    with torch.no_grad():
-        return transformers(path, kind)(torch.tensor([list(ids)])).logits[0]
 
 
 @dataclass

@@ -1,8 +1,5 @@
-"""Random models that share a vocabulary, and the guided law computed by Transformers, one token at a time."""
+"""Random models that share a vocabulary: a policy, and guides of every kind."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +9,14 @@ VOCABULARY = 384
 
 
 def make(root: Path, policy: Path | None = None) -> dict[str, Path]:
-    """Causal models under `root` by name; an adapter on the policy, the same merged, and a head on hidden states.
+    """Save models under `root`; return their paths by name.
 
-    They are for the `policy` that is given, or else for one that is made too, and then `qwen` is among them.
+    They are causal models, an adapter on the policy (`adapter`), the policy with the adapter merged (`tuned`), and a
+    head on the policy's hidden states (`head`).
+
+    Args:
+        root: a folder.
+        policy: an existing checkpoint to use as the policy. None makes one, and `qwen` besides.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -79,67 +81,3 @@ def make(root: Path, policy: Path | None = None) -> dict[str, Path]:
     made["head"] = root / "head.safetensors"
     save_file({"weight": torch.randn(base.config.vocab_size, 64) * 0.2}, made["head"])
     return made
-
-
-@cache
-def model(path: Path) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-
-
-def logits(path: Path, ids: Sequence[int], size: int | None = None) -> Any:
-    """[tokens, vocabulary] of one model, its scores as they are; of the first `size` tokens."""
-    import torch
-
-    with torch.no_grad():
-        return model(path)(torch.tensor([list(ids)])).logits[0, :, :size]
-
-
-def head_scores(policy: Path, head: Path, ids: Sequence[int]) -> Any:
-    """[tokens, vocabulary] of a head on the policy's last hidden states."""
-    import torch
-    from safetensors.torch import load_file
-
-    with torch.no_grad():
-        return model(policy).model(torch.tensor([list(ids)])).last_hidden_state[0] @ load_file(head)["weight"].T
-
-
-@dataclass
-class Reference:
-    """The guided law by its definition: log-softmaxes of whole models, weighted and summed; `q` adds raw scores."""
-
-    policy: Path
-    guides: dict[str, Path]
-    references: dict[str, Path] = field(default_factory=dict)
-    q: dict[str, Path] = field(default_factory=dict)
-
-    def law(self, ids: Sequence[int], weights: dict[str, float], policy: float = 1.0) -> Any:
-        """log p(. | ids[: t + 1]) for each t; [tokens, vocabulary]."""
-        size = model(self.policy).config.vocab_size
-        total = policy * logits(self.policy, ids).log_softmax(-1)
-        for name, weight in weights.items():
-            if name in self.q:
-                path = self.q[name]
-                scores = head_scores(self.policy, path, ids) if path.suffix else logits(path, ids, size)
-                total = total + weight * scores
-                continue
-            total = total + weight * logits(self.guides[name], ids, size).log_softmax(-1)
-            if name in self.references:
-                total = total - weight * logits(self.references[name], ids, size).log_softmax(-1)
-        return total.log_softmax(-1)
-
-    def greedy(self, prompt: Sequence[int], weights: dict[str, float], count: int) -> tuple[list[int], list[float]]:
-        """The likeliest tokens, end-of-sequence ignored, and their log-probabilities."""
-        ids, logprobs = list(prompt), []
-        for _ in range(count):
-            row = self.law(ids, weights)[-1]
-            ids.append(int(row.argmax()))
-            logprobs.append(float(row[ids[-1]]))
-        return ids[len(prompt) :], logprobs
-
-    def logprobs(self, prompt: Sequence[int], tokens: Sequence[int], weights: dict[str, float], **more: float) -> Any:
-        """log p(token) of each of `tokens` after `prompt`."""
-        law = self.law([*prompt, *tokens], weights, **more)
-        return [float(law[len(prompt) + i - 1, token]) for i, token in enumerate(tokens)]

@@ -132,7 +132,7 @@ def test_rewards_order_fresh_pairs_with_or_without_eos(study: Study, scale: Scal
 
 
 def test_best_of_n_is_truly_more_helpful_with_n(study: Study) -> None:
-    one, four, sixteen = study.best_of_n((1, 4, 16), seed=3)
+    one, four, sixteen = (study.measure(f"best of {n}", *study.best_of_n(n, seed=3 + n)) for n in (1, 4, 16))
     assert one.reward_helpful + 0.5 < four.reward_helpful < sixteen.reward_helpful - 0.5
     assert one.gold_helpful + 0.5 < four.gold_helpful < sixteen.gold_helpful - 0.2
     assert one.unparsed < 0.3

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from training.guided_reference import guided_law
 from training.guides import adapter
 from training.guides.evaluate import distinct_2, mean_and_error
 from training.guides.halves import TOP, top
 from training.guides.pairs import pairs_of
-from training.guides.sampling import Draw, chunks, guided, sample
+from training.guides.sampling import Draw, chunks, policy_exponent, sample
 from training.guides.study import SHARES, WEIGHTS, laws
 from training.guides.train import Recipe, log_probs, loss_of, train
 from training.guides.verdict import judge, untouched
@@ -115,9 +116,13 @@ def test_draws_follow_the_law_they_name(policy: Any, other: Any, ratio: bool) ->
 def test_a_guide_that_learnt_nothing_sharpens_in_plain_form_and_vanishes_in_ratio_form() -> None:
     pi = torch.randn(7, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
     sharp = (pi / 0.25).log_softmax(-1)
-    assert torch.allclose(guided(pi, [(pi, 1.0), (pi, 2.0)], ratio=False), sharp, atol=1e-5)
-    assert torch.allclose(guided(pi, [], ratio=False, temperature=0.25), sharp, atol=1e-5)
-    assert torch.allclose(guided(pi, [(pi, 3.0)], ratio=True), pi, atol=1e-5)
+
+    def mixed(weights: list[float], **form: Any) -> torch.Tensor:
+        return guided_law(pi, [(pi, weight) for weight in weights], policy=policy_exponent(weights, **form))
+
+    assert torch.allclose(mixed([1.0, 2.0], ratio=False), sharp, atol=1e-5)
+    assert torch.allclose(mixed([], ratio=False, temperature=0.25), sharp, atol=1e-5)
+    assert torch.allclose(mixed([3.0], ratio=True), pi, atol=1e-5)
 
 
 def test_chunks_hold_every_prompt_once_and_one_length_each() -> None:

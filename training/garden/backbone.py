@@ -47,15 +47,14 @@ def start_from(policy: Any, model: Any) -> Any:
     return model
 
 
-def pad(sequences: Sequence[Sequence[int]], side: str = "right") -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, both int64 of shape [len(sequences), longest], padded on `side`."""
+def pad(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return token ids and attention mask, both int64 of shape [len(sequences), longest], padded on the right."""
     longest = max(map(len, sequences))
     ids = torch.full((len(sequences), longest), PAD)
     mask = torch.zeros_like(ids)
     for row, tokens in enumerate(sequences):
-        span = slice(longest - len(tokens), longest) if side == "left" else slice(len(tokens))
-        ids[row, span] = torch.tensor(tokens)
-        mask[row, span] = 1
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
     return ids, mask
 
 

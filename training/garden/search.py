@@ -1,58 +1,136 @@
-"""Best-of-N and blockwise controlled decoding, offline and batched over all prompts, for the study."""
+"""The garden's models as `decoders` know models, so that the study runs the strategies that are served."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
-from training.garden.rewards import score
+from torch import Tensor
+
+from decoders.base import Decoder
+from decoders.core import Candidate, EntropyStop, Prompt, Rng, Sampling, TokenLaw, Tokens
+from decoders.events import Done, Result
+from decoders.models import Models
+from decoders.rng import SeededRng
+from training.garden.batching import Batcher
 from training.garden.sampling import MAX_TOKENS, sample
 from training.garden.tokenizer import EOS
-from training.garden.value import score_prefixes
 
-BLOCK_TOKENS = 8
-
-
-def pool(policy: Any, prompts: Sequence[list[int]], n: int, seed: int) -> list[list[list[int]]]:
-    """`n` answers (token ids) to every prompt, drawn four to a batch; [prompt][candidate]."""
-    answers: list[list[list[int]]] = [[] for _ in prompts]
-    for done in range(0, n, 4):
-        drawn = sample(policy, list(prompts) * min(4, n - done), seed=seed + done)
-        for i, one in enumerate(drawn):
-            answers[i % len(prompts)].append(one.tokens)
-    return answers
+ROWS = 1024  # completions drawn in one batch
 
 
-def pool_rewards(reward: Any, prompts: Sequence[list[int]], pools: Sequence[Sequence[list[int]]]) -> list[list[float]]:
-    """The reward of every candidate of `pool`; [prompt][candidate]."""
-    flat = score(reward, [p + answer for p, answers in zip(prompts, pools, strict=True) for answer in answers])
-    table: list[list[float]] = flat.view(len(prompts), -1).tolist()
-    return table
+class GardenPolicy:
+    """The policy as a `decoders.core.Policy` of token ids without texts; concurrent draws share batches.
 
-
-def best_of_n(pools: Sequence[Sequence[list[int]]], rewards: Sequence[Sequence[float]], n: int) -> list[list[int]]:
-    """For every prompt the candidate with the greatest reward among its first `n`."""
-    return [answers[max(range(n), key=scored.__getitem__)] for answers, scored in zip(pools, rewards, strict=True)]
-
-
-def blockwise(
-    policy: Any, value: Any, prompts: Sequence[list[int]], candidates: int, seed: int
-) -> tuple[list[list[int]], float]:
-    """Blockwise decoding of Mudgal et al. 2023: draw K blocks, keep the one V likes best, go on to `<eos>`.
-
-    Returns the answers (token ids) and how many blocks they had on average, which bounds the KL.
+    Draws follow from `seed` and from the order of the calls, not from the strategy's own randomness.
     """
-    answers: list[list[int]] = [[] for _ in prompts]
-    blocks = 0
-    for round_ in range(MAX_TOKENS // BLOCK_TOKENS):
-        open_rows = [row for row, answer in enumerate(answers) if answer[-1:] != [EOS]]
-        if not open_rows:
-            break
-        blocks += len(open_rows)
-        prefixes = [prompts[row] + answers[row] for row in open_rows for _ in range(candidates)]
-        drawn = sample(policy, prefixes, seed=seed + round_, max_tokens=BLOCK_TOKENS)
-        extended = [prefix + block.tokens for prefix, block in zip(prefixes, drawn, strict=True)]
-        chosen = score_prefixes(value, extended).view(-1, candidates).argmax(1).tolist()
-        for place, row in enumerate(open_rows):
-            answers[row] = extended[place * candidates + chosen[place]][len(prompts[row]) :]
-    return answers, blocks / len(prompts)
+
+    name = "garden"
+    guides: Mapping[str, str] = {}
+
+    def __init__(self, model: Any, seed: int) -> None:
+        self._model, self._seed = model, seed
+        self._draw = Batcher(self._draw_batch)
+
+    async def sample(
+        self,
+        prompt: Prompt,
+        n: int,
+        sampling: Sampling,
+        rng: Rng,  # noqa: ARG002
+        *,
+        pieces: bool = False,  # noqa: ARG002
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
+        for i, drawn in enumerate(await self._draw([(prompt.tokens, sampling.max_tokens)] * n)):
+            yield i, Candidate(drawn, "", "stop" if drawn[-1] == EOS else "length")
+
+    async def extend(
+        self,
+        prompt: Prompt,
+        prefix: Candidate,
+        n: int,
+        tokens: int,
+        sampling: Sampling,
+        rng: Rng,  # noqa: ARG002
+        *,
+        stop_block: Sequence[str] = (),
+        entropy_stop: EntropyStop | None = None,
+    ) -> AsyncGenerator[tuple[int, Candidate, int]]:
+        assert not stop_block
+        assert entropy_stop is None
+        left = min(tokens, sampling.max_tokens - len(prefix.tokens))
+        for i, drawn in enumerate(await self._draw([(prompt.tokens + prefix.tokens, left)] * n)):
+            whole = prefix.tokens + drawn
+            if drawn[-1] == EOS:
+                yield i, Candidate(whole, "", "stop"), len(drawn)
+            else:
+                yield i, Candidate(whole, "", "length" if len(whole) == sampling.max_tokens else None), len(drawn)
+
+    def check_entropy_stop(self, sampling: Sampling) -> None:
+        raise NotImplementedError
+
+    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
+        raise NotImplementedError
+
+    def _draw_batch(self, items: list[tuple[Tokens, int]]) -> list[Tokens]:
+        """Draw a continuation of each prefix, of at most so many tokens."""
+        drawn: list[Tokens] = []
+        for start in range(0, len(items), ROWS):
+            batch = items[start : start + ROWS]
+            longest = max(tokens for _, tokens in batch)
+            found = sample(self._model, [prefix for prefix, _ in batch], seed=self._seed, max_tokens=longest)
+            drawn += [tuple(one.tokens[:tokens]) for one, (_, tokens) in zip(found, batch, strict=True)]
+            self._seed += 1
+        return drawn
+
+
+class GardenReward:
+    """A reward or prefix scorer as a `decoders.models.Reward`.
+
+    Args:
+        score: gives a number for each list of a prompt's and an answer's token ids.
+    """
+
+    scores_all = True
+
+    def __init__(self, score: Callable[[Sequence[Sequence[int]]], Tensor]) -> None:
+        def compute(sequences: list[Tokens]) -> list[float]:
+            rewards: list[float] = score(sequences).tolist()
+            return rewards
+
+        self._score = Batcher(compute)
+
+    async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
+        return await self._score([prompt.tokens + completion.tokens for completion in completions])
+
+
+def search(
+    decoder: Decoder,
+    policy: Any,
+    score: Callable[[Sequence[Sequence[int]]], Tensor],
+    prompts: Sequence[list[int]],
+    seed: int,
+) -> list[Result]:
+    """Run a strategy once on each prompt, all prompts at the same time; return its results.
+
+    Args:
+        decoder: the strategy; its reward is `score`.
+        policy: the garden's policy.
+        score: gives a number for each list of a prompt's and an answer's token ids.
+        prompts: token ids.
+        seed: of the draws and of the strategy's choices.
+    """
+    models = Models(GardenPolicy(policy, seed), {"default": GardenReward(score)})
+    sampling = Sampling(max_tokens=MAX_TOKENS)
+
+    async def run(index: int, prompt: list[int]) -> Result:
+        events = decoder.decode(Prompt(tuple(prompt), ""), models, sampling, SeededRng(seed + index))
+        [done] = [event async for event in events if isinstance(event, Done)]
+        [result] = done.results
+        return result
+
+    async def run_all() -> list[Result]:
+        return await asyncio.gather(*(run(index, prompt) for index, prompt in enumerate(prompts)))
+
+    return asyncio.run(run_all())

@@ -1,7 +1,7 @@
-"""What each way of decoding buys in this world, and what it costs in KL from the policy.
+"""What each way of decoding gains in this world, and what it costs in KL from the policy.
 
-All 128 questions, twice each; mean learnt rewards, mean gold scores (points per answer), and the KL in
-nats: zero for plain samples, the bound log N - (N - 1)/N for best-of-N, the same per block for blockwise
+The study asks all 128 questions, twice each. A row has mean learnt rewards, mean gold scores (points per answer) and
+the KL in nats: zero for plain samples, the bound log N - (N - 1)/N for best-of-N, the same per block for blockwise
 decoding, and an unbiased estimate for guided decoding.
 """
 
@@ -16,25 +16,31 @@ from statistics import fmean, stdev
 
 from tqdm import tqdm
 
+from decoders import BestOfN, Controlled
+from decoders.events import Result
 from training.garden import store
 from training.garden.grammar import all_questions, gold
 from training.garden.rewards import score
-from training.garden.sampling import Guide, sample
-from training.garden.search import best_of_n, blockwise, pool, pool_rewards
+from training.garden.sampling import sample
+from training.garden.search import search
 from training.garden.tokenizer import decode_response, encode_prompt
+from training.garden.value import score_prefixes
 
 NS = (1, 2, 4, 8, 16, 32)
 BLOCK_CANDIDATES = (4, 8)
+BLOCK_TOKENS = 8
 WEIGHTS = (0.5, 1.0, 2.0)
 FRONT = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 Answers = list[list[int]]
-Decode = Callable[[int], tuple[Answers, float]]  # seed -> answers, KL in nats
+"""Token ids of one answer to each prompt."""
+Decode = Callable[[int], tuple[Answers, float]]
+"""Takes a seed; gives the answers and their mean KL in nats."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table; means over all answers, `error` is the standard error of `reward_helpful`."""
+class StudyRow:
+    """One line of the table: means over all answers; `error` is the standard error of `reward_helpful`."""
 
     name: str
     reward_helpful: float
@@ -68,12 +74,12 @@ class Study:
         self.prompts = [encode_prompt(self.tokenizer, question) for question in questions]
         self.policy = self.models["policy"]
 
-    def measure(self, name: str, answers: Answers, kl: float) -> Row:
-        """The means of one way of decoding; `answers` are one per prompt."""
+    def measure(self, name: str, answers: Answers, kl: float) -> StudyRow:
+        """Return the row of one way of decoding, from its answers and its KL in nats."""
         sequences = [prompt + answer for prompt, answer in zip(self.prompts, answers, strict=True)]
         helpful = score(self.models["reward_helpful"], sequences).tolist()
         worth = [gold(decode_response(self.tokenizer, answer)) for answer in answers]
-        return Row(
+        return StudyRow(
             name=name,
             reward_helpful=fmean(helpful),
             error=stdev(helpful) / math.sqrt(len(helpful)),
@@ -86,19 +92,28 @@ class Study:
         )
 
     def guided(self, weights: dict[str, float], seed: int) -> tuple[Answers, float]:
-        """Samples under `weights` of the ARMs by name, and their mean KL."""
-        guides = [Guide(self.models[name], weight) for name, weight in weights.items()]
+        """Return samples with ARMs as guides, by name and weight, and their mean KL."""
+        guides = [(self.models[name], weight) for name, weight in weights.items()]
         drawn = sample(self.policy, self.prompts, seed=seed, guides=guides)
         return [one.tokens for one in drawn], fmean(one.kl for one in drawn)
 
     def blockwise(self, candidates: int, seed: int) -> tuple[Answers, float]:
-        """Blockwise decoding by the prefix scorer, and its KL bound."""
-        answers, blocks = blockwise(self.policy, self.models["value_helpful"], self.prompts, candidates, seed)
-        return answers, blocks * best_of_n_bound(candidates)
+        """Return blockwise controlled decoding by the prefix scorer, and its KL bound."""
+        decoder = Controlled(candidates=candidates, block_tokens=BLOCK_TOKENS)
+        return _of(
+            search(decoder, self.policy, partial(score_prefixes, self.models["value_helpful"]), self.prompts, seed)
+        )
+
+    def best_of_n(self, n: int, seed: int) -> tuple[Answers, float]:
+        """Return best-of-N by the helpful reward, and its KL bound."""
+        score_helpful = partial(score, self.models["reward_helpful"])
+        return _of(search(BestOfN(n=n), self.policy, score_helpful, self.prompts, seed))
 
     def ways(self) -> Iterator[tuple[str, Decode]]:
-        """Every way of decoding but best-of-N, which shares one pool of candidates."""
+        """Yield every way of decoding with its name in the table."""
         yield "plain samples", partial(self.guided, {})
+        for n in NS:
+            yield f"best of {n}", partial(self.best_of_n, n)
         for k in BLOCK_CANDIDATES:
             yield f"blockwise K = {k}", partial(self.blockwise, k)
         for w in WEIGHTS:
@@ -106,28 +121,22 @@ class Study:
         for a in FRONT:
             weights = {"arm_helpful": a, "arm_harmless": 1 - a}
             yield f"guided, helpful {a:g} harmless {1 - a:g}", partial(self.guided, weights)
-        for w in WEIGHTS:  # the control: what a guide that is the policy itself would do, sharpen it
+        for w in WEIGHTS:  # the control: the policy as its own guide, which only sharpens it
             yield f"no guide, temperature {1 / (1 + w):.2f}", partial(self.guided, {"policy": w})
 
-    def best_of_n(self, ns: Sequence[int], seed: int) -> Iterator[Row]:
-        """Best-of-N for every N of `ns` from one pool; N = 1 is a plain sample."""
-        pools = pool(self.policy, self.prompts, max(ns), seed)
-        rewards = pool_rewards(self.models["reward_helpful"], self.prompts, pools)
-        for n in ns:
-            yield self.measure(f"best of {n}", best_of_n(pools, rewards, n), best_of_n_bound(n))
+
+def _of(results: Sequence[Result]) -> tuple[Answers, float]:
+    """Return a search's answers, and the mean of the KL that it reports."""
+    bounds = [result.kl.nats for result in results if result.kl is not None]
+    assert len(bounds) == len(results)
+    return [list(result.candidate.tokens) for result in results], fmean(bounds)
 
 
-def best_of_n_bound(n: int) -> float:
-    """log N - (N - 1)/N nats: at least the KL of best-of-N from the policy."""
-    return math.log(n) - (n - 1) / n
-
-
-def run_study(root: Path, seed: int) -> list[Row]:
+def run_study(root: Path, seed: int) -> list[StudyRow]:
     """Measure the checkpoints in `root` and print the table."""
     study = Study(root, all_questions() * 2)
-    rows: list[Row] = []
+    rows: list[StudyRow] = []
     for offset, (name, decode) in enumerate(tqdm(list(study.ways()), desc="decoding", unit="way")):
         rows.append(study.measure(name, *decode(seed + 10_000 * (offset + 1))))
-    rows[1:1] = study.best_of_n(NS, seed)
     print(HEADER, *rows, sep="\n")
     return rows

@@ -9,7 +9,8 @@ from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any
 
-from training.guides.sampling import Draw, Guides, sample
+from training.guided_reference import Guides
+from training.guides.sampling import Draw, sample
 
 Scorer = Callable[[list[list[int]], list[Draw]], list[float]]
 """Prompts and draws to one score per draw."""

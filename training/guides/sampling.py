@@ -1,42 +1,39 @@
-"""Sampling from the policy, alone or guided, with the divergence of what was sampled.
+"""Sampling from the policy, alone or with guides that share its lower layers, with the KL of what was sampled.
 
-The law of a token, with pi the policy and pi_i guides of weight w_i [Xu et al. 2024, "GenARM"]:
+The law is `training.guided_reference`'s. In plain form the guides' laws multiply the policy's; in ratio form their
+ratios to the policy's do:
 
     plain  p ∝ pi^{1/T} prod_i pi_i^{w_i}             ratio  p ∝ pi^{1/T} prod_i (pi_i / pi)^{w_i}
-
-KL(p || pi) of a completion, in nats, is estimated by the sum over its tokens of the exact KL of the next-token laws:
-unbiased by the chain rule, and steadier than the log-ratio of the tokens drawn.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-ROWS = 160
-"""Completions drawn at once."""
+from training.guided_reference import Guides, draw, guided_law
 
-Guides = Sequence[tuple[Any, float]]
-"""Tops of guides, as `halves.top` makes them, and their weights."""
+ROWS = 160
+"""Completions drawn at the same time."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One completion: `prompt` is its prompt's index, `ids` end with the end-of-turn token where it ended itself."""
+    """One completion of the prompt with index `prompt`; `ids` end with the end-of-turn token if it ended by itself."""
 
     prompt: int
     ids: list[int]
     log_prob: float
-    """Of the completion under the policy, in nats."""
+    """log pi of the completion, in nats."""
     kl: float
+    """The KL to the policy along the completion, in nats, as `GuidedDraw` has it."""
     hidden: Tensor
-    """The policy's hidden states below a guide's top, at each token of prompt and completion but the last; float32
-    (tokens, width). Empty unless asked for."""
+    """The policy's hidden states below a guide's top, at each token of prompt and completion but the last: float32,
+    [tokens, width]. Empty unless `sample` was called with `keep_hidden`."""
 
 
-@torch.inference_mode()
 def sample(
     policy: Any,
     prompts: list[list[int]],
@@ -49,18 +46,38 @@ def sample(
     temperature: float = 1.0,
     keep_hidden: int | None = None,
 ) -> Iterator[list[Draw]]:
-    """`n` completions of at most `tokens` tokens for each prompt, in chunks: shortest prompts first.
+    """Draw completions of all prompts; yield them in chunks, shortest prompts first.
 
-    `keep_hidden` is the depth of a top below which hidden states are kept.
+    Args:
+        policy: a Llama in float32.
+        prompts: token ids.
+        n: completions of each prompt.
+        tokens: of a completion, at most.
+        seed: of all draws.
+        guides: the guides' tops, as `halves.top` makes them, and their weights.
+        ratio: whether the guides are in ratio form.
+        temperature: T of the law above.
+        keep_hidden: the number of layers of a top below which hidden states are kept; None keeps none.
     """
     generator = torch.Generator().manual_seed(seed)
+    exponent = policy_exponent([weight for _, weight in guides], ratio=ratio, temperature=temperature)
     for chunk in chunks(prompts, max(1, ROWS // n)):
         batch = torch.tensor([prompts[index] for index in chunk])
-        yield _sample(policy, chunk, batch, n, tokens, generator, guides, ratio, temperature, keep_hidden)
+        laws = _SharedLaws(policy, guides, exponent, batch, n, keep_hidden)
+        drawn = draw(laws.next, rows=len(chunk) * n, tokens=tokens, end=policy.config.eos_token_id, generator=generator)
+        yield [
+            Draw(chunk[row // n], one.tokens, one.log_prob, one.kl, laws.hidden_of(row, len(one.tokens)))
+            for row, one in enumerate(drawn)
+        ]
+
+
+def policy_exponent(weights: Sequence[float], *, ratio: bool, temperature: float = 1.0) -> float:
+    """Return w_0, the policy's exponent in the guided law, for guides of these weights."""
+    return 1 / temperature - (sum(weights) if ratio else 0.0)
 
 
 def chunks(prompts: list[list[int]], size: int) -> Iterator[list[int]]:
-    """Indices of at most `size` prompts of one length: nothing is padded, so no row depends on its neighbours."""
+    """Yield indices of at most `size` prompts of one length: without padding, no row depends on another."""
     by_length: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
         by_length.setdefault(len(prompt), []).append(index)
@@ -69,76 +86,63 @@ def chunks(prompts: list[list[int]], size: int) -> Iterator[list[int]]:
             yield indices[start : start + size]
 
 
-def guided(pi: Tensor, others: list[tuple[Tensor, float]], ratio: bool, temperature: float = 1.0) -> Tensor:
-    """The next token's log-probabilities under the law above, from those of the policy and of the guides."""
-    scores = pi / temperature
-    for other, weight in others:
-        scores = scores + weight * (other - pi if ratio else other)
-    return scores.log_softmax(-1)
+@dataclass
+class _SharedLaws:
+    """The laws of the policy and of the mixture, step by step, for `n` completions of each prompt of a batch.
 
+    The guides read the policy's hidden states below their tops, so their lower layers are computed once, by the policy.
+    """
 
-def _sample(
-    policy: Any,
-    chunk: list[int],
-    batch: Tensor,
-    n: int,
-    tokens: int,
-    generator: torch.Generator,
-    guides: Guides,
-    ratio: bool,
-    temperature: float,
-    keep_hidden: int | None,
-) -> list[Draw]:
-    from transformers import DynamicCache
+    policy: Any
+    guides: Guides
+    exponent: float
+    batch: Tensor
+    n: int
+    keep_hidden: int | None
+    _hidden: list[Tensor] = field(default_factory=list)
 
-    end = policy.config.eos_token_id
-    top = guides[0][0].config.num_hidden_layers if guides else keep_hidden
-    caches = [DynamicCache(config=model.config) for model in (policy, *(guide for guide, _ in guides))]
-    rows = len(chunk) * n
-    live = torch.ones(rows, dtype=torch.bool)
-    log_prob, kl = torch.zeros(rows), torch.zeros(rows)
-    drawn: list[Tensor] = []
-    hidden: list[Tensor] = []
-    fed = batch
-    for step in range(tokens):
-        out = policy(
-            fed, past_key_values=caches[0], use_cache=True, logits_to_keep=1, output_hidden_states=top is not None
-        )
-        below = out.hidden_states[policy.config.num_hidden_layers - top] if top is not None else None
-        logits = [out.logits]
-        for (guide, _), cache in zip(guides, caches[1:], strict=True):
-            logits.append(guide(inputs_embeds=below, past_key_values=cache, use_cache=True, logits_to_keep=1).logits)
+    def __post_init__(self) -> None:
+        from transformers import DynamicCache
+
+        self._top = self.guides[0][0].config.num_hidden_layers if self.guides else self.keep_hidden
+        self._caches = [DynamicCache(config=model.config) for model in (self.policy, *(g for g, _ in self.guides))]
+
+    def next(self, last: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return log pi and log p after the tokens `last`, [rows, 1]; None stands for the prompts."""
+        below, logits = self._read(self.batch if last is None else last)
         laws = [each[:, -1].log_softmax(-1) for each in logits]
-        if step == 0:
-            # A prompt is read once; its n completions part here.
-            laws = [law.repeat_interleave(n, 0) for law in laws]
-            below = below.repeat_interleave(n, 0) if below is not None else None
-            for cache in caches:
-                cache.batch_repeat_interleave(n)
-        pi, *others = laws
-        if others or temperature != 1:
-            weighted = [(law, weight) for law, (_, weight) in zip(others, guides, strict=True)]
-            p = guided(pi, weighted, ratio, temperature)
-            probabilities = p.exp()
-            kl += live * (probabilities * (p - pi)).sum(-1)
-        else:
-            probabilities = pi.exp()
-        token = torch.multinomial(probabilities, 1, generator=generator)
-        log_prob += live * pi.gather(1, token)[:, 0]
-        drawn.append(torch.where(live[:, None], token, end))
-        if keep_hidden is not None:
+        if last is None:
+            # A prompt is read once, and its state is copied for its n completions.
+            laws = [law.repeat_interleave(self.n, 0) for law in laws]
+            below = below.repeat_interleave(self.n, 0) if below is not None else None
+            for cache in self._caches:
+                cache.batch_repeat_interleave(self.n)
+        if self.keep_hidden is not None:
             assert below is not None
-            hidden.append(below)
-        live &= token[:, 0] != end
-        fed = drawn[-1]
-        if not live.any():
-            break
-    every = torch.cat(drawn, 1).tolist()
-    states = torch.cat(hidden, 1) if hidden else torch.empty(rows, 0, 0)
-    draws = []
-    for row, ids in enumerate(every):
-        kept = ids[: ids.index(end) + 1] if end in ids else ids
-        length = batch.shape[1] + len(kept) - 1 if hidden else 0
-        state = states[row, :length].clone()
-        draws.append(Draw(chunk[row // n], kept, log_prob[row].item(), kl[row].item(), state))
-    return draws
+            self._hidden.append(below)
+        pi, *others = laws
+        if not others and self.exponent == 1:
+            return pi, pi
+        weighted = [(law, weight) for law, (_, weight) in zip(others, self.guides, strict=True)]
+        return pi, guided_law(pi, weighted, policy=self.exponent)
+
+    def _read(self, ids: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+        """Return the policy's hidden states below the top, and the logits of policy and guides."""
+        own, *others = self._caches
+        top = self._top
+        out = self.policy(
+            ids, past_key_values=own, use_cache=True, logits_to_keep=1, output_hidden_states=top is not None
+        )
+        below = out.hidden_states[self.policy.config.num_hidden_layers - top] if top is not None else None
+        logits = [out.logits]
+        for (guide, _), cache in zip(self.guides, others, strict=True):
+            logits.append(guide(inputs_embeds=below, past_key_values=cache, use_cache=True, logits_to_keep=1).logits)
+        return below, logits
+
+    def hidden_of(self, row: int, length: int) -> Tensor:
+        """Return `Draw.hidden` of a completion of `length` tokens."""
+        if not self._hidden:
+            return torch.empty(0, 0)
+        if len(self._hidden) > 1:
+            self._hidden = [torch.cat(self._hidden, 1)]
+        return self._hidden[0][row, : self.batch.shape[1] + length - 1].clone()
