@@ -6,12 +6,15 @@ from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from decoders.errors import DecantError
 from server.errors import UnsupportedEndpoint
-from server.http import auth, errors, openapi
+from server.http import auth, openapi
+from server.http.errors import error_response
+from server.http.json_response import json_response
 from server.http.routes import generate, models, operations, rewards
+from server.http.schemas.server_responses import ErrorAnswer, ErrorDetail
 from server.loading import Loaded
 from server.runtime.outcomes import refusal
 from server.runtime.state import ServerState
@@ -41,7 +44,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     reason = refusal(error)
     if reason is not None:
         request.app.state.server.metrics.refused(reason)
-    return errors.response(error)
+    return error_response(error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -50,10 +53,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     path = request.url.path
     if error.status_code == HTTPStatus.NOT_FOUND and path.startswith("/v1/") and not path.startswith("/v1/models/"):
         served = ", ".join(sorted(_served(request.app)))
-        return errors.response(UnsupportedEndpoint(f"{request.method} {path} is not served here. These are: {served}."))
+        return error_response(UnsupportedEndpoint(f"{request.method} {path} is not served here. These are: {served}."))
     message = f"{request.method} {request.url.path}: {error.detail}."
-    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
-    return JSONResponse(body, error.status_code, error.headers)
+    detail = ErrorDetail(message=message, type="invalid_request_error", param=None, code=None)
+    return json_response(ErrorAnswer(error=detail), error.status_code, error.headers)
 
 
 def _served(app: FastAPI) -> set[str]:
@@ -68,4 +71,4 @@ async def _left(request: Request, error: Exception) -> Response:  # noqa: ARG001
 
 async def _unforeseen(request: Request, error: Exception) -> Response:  # noqa: ARG001
     """What nobody foresaw, in OpenAI's shape; starlette raises it again, and so it gets into the log."""
-    return errors.response(error)
+    return error_response(error)

@@ -14,7 +14,7 @@ from pathlib import Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import Unauthorized
-from server.http.errors import response
+from server.http.errors import error_response
 from server.settings import SettingsError
 
 PREFIX = "dk-"
@@ -67,7 +67,7 @@ class KeyGate:
         if scope["type"] == "http" and scope["path"].startswith("/v1") and not self._knows(scope):
             self._refused("unauthorized")
             error = Unauthorized("Send a key that this server knows: Authorization: Bearer KEY.")
-            await response(error)(scope, receive, send)
+            await error_response(error)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

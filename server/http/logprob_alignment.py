@@ -37,7 +37,7 @@ def _cut(group: Sequence[TokenLogprob], text: str) -> list[TokenLogprob]:
     return kept
 
 
-class Held:
+class HeldLogprobs:
     """Entries of one streamed choice that wait for their text: the end of it may be the beginning of a stop string.
 
     The entries that all pieces give are those of the whole choice.

@@ -1,132 +1,141 @@
-"""How the two APIs word a completion: OpenAI's completions, and its chat completions."""
+"""OpenAI's two formats of a completion: completions and chat completions, whole or streamed."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from decoders.core import Alternative, Candidate, Prompt, TokenLogprob
-from server.http.logprob_alignment import Held, aligned
+from decoders.core import Candidate, Prompt, TokenLogprob
+from server.http.logprob_alignment import HeldLogprobs, aligned
+from server.http.openai_logprobs import chat_logprobs, completion_logprobs
+from server.http.schemas.responses import (
+    AssistantMessage,
+    ChatChoice,
+    ChatChunkChoice,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatLogprobs,
+    Completion,
+    CompletionChoice,
+    CompletionChunk,
+    Delta,
+)
 
-Json = dict[str, Any]
+Choice = CompletionChoice | ChatChoice | ChatChunkChoice
+Chunk = CompletionChunk | ChatCompletionChunk
 
 
-class Shape(Protocol):
-    """One choice, whole or in pieces. `index` numbers the choices of a response."""
+class AnswerFormat(Protocol):
+    """The format of one answer; `rest` is the fields of the answer beside `object` and `choices`."""
 
     prefix: str
-    whole: str
-    chunk: str
+    """Of the answer's id."""
 
-    def choice(self, index: int, prompt: Prompt, candidate: Candidate) -> Json: ...
+    def choice(self, index: int, prompt: Prompt, candidate: Candidate) -> Choice:
+        """Return a whole choice; `index` counts the choices of the answer."""
 
-    def piece(self, index: int, prompt: Prompt, piece: Candidate) -> Json: ...
+    def piece(self, index: int, prompt: Prompt, piece: Candidate) -> Choice:
+        """Return the next piece of a streamed choice."""
+
+    def answer(self, choices: Sequence[Any], **rest: Any) -> Completion | ChatCompletion:
+        """Return the whole answer."""
+
+    def chunk(self, choices: Sequence[Any], **rest: Any) -> Chunk:
+        """Return one event of a stream."""
 
 
-class Completions:
-    """text_completion objects. `top` is how many log-probabilities were asked for, or None."""
+class CompletionFormat:
+    """The format of /v1/completions.
 
-    prefix, whole, chunk = "cmpl-", "text_completion", "text_completion"
+    Args:
+        echo: whether the prompt stands before each completion.
+        top: how many log-probabilities to give for a position, beside the token's own; None for none at all.
+    """
+
+    prefix = "cmpl-"
 
     def __init__(self, *, echo: bool, top: int | None) -> None:
         self._echo = echo
         self._top = top
-        self._held: dict[int, Held] = {}  # of each streamed choice
-        self._offsets: dict[int, int] = {}  # where its next token's text begins
+        self._held: dict[int, HeldLogprobs] = {}  # by the index of the streamed choice
+        self._offsets: dict[int, int] = {}  # where the text of the choice's next token begins
 
-    def choice(self, index: int, prompt: Prompt, candidate: Candidate) -> Json:
+    def choice(self, index: int, prompt: Prompt, candidate: Candidate) -> CompletionChoice:
         entries = aligned(candidate.logprobs or (), len(candidate.text))
         return self._part(index, prompt if self._echo else None, candidate, entries, 0)
 
-    def piece(self, index: int, prompt: Prompt, piece: Candidate) -> Json:
+    def piece(self, index: int, prompt: Prompt, piece: Candidate) -> CompletionChoice:
         first = index not in self._held
-        entries = self._held.setdefault(index, Held()).take(piece)
+        entries = self._held.setdefault(index, HeldLogprobs()).take(piece)
         offset = self._offsets.get(index, 0)
         part = self._part(index, prompt if self._echo and first else None, piece, entries, offset)
-        if self._top is not None:
-            self._offsets[index] = offset + sum(map(len, part["logprobs"]["tokens"]))
+        if part.logprobs is not None:
+            self._offsets[index] = offset + sum(map(len, part.logprobs.tokens))
         return part
+
+    def answer(self, choices: Sequence[Any], **rest: Any) -> Completion:
+        return Completion(object="text_completion", choices=choices, **rest)
+
+    def chunk(self, choices: Sequence[Any], **rest: Any) -> CompletionChunk:
+        return CompletionChunk(object="text_completion", choices=choices, **rest)
 
     def _part(
         self, index: int, prompt: Prompt | None, part: Candidate, entries: Sequence[TokenLogprob], offset: int
-    ) -> Json:
-        """`part` after the text of `prompt`, if any; its first token's text begins at `offset`."""
+    ) -> CompletionChoice:
+        """Return `part`, after the text of `prompt` if there is one.
+
+        Args:
+            entries: the log-probabilities of `part`, aligned with its text.
+            offset: where the first token's text begins, in characters.
+        """
         text = "" if prompt is None else prompt.text
         known = (part.prompt_logprobs or ()) if prompt is not None else ()
         first = text[: len(text) - sum(len(token.text) for token in known if token is not None)]
-        return {
-            "index": index,
-            "text": text + part.text,
-            "logprobs": None if self._top is None else _columns([*known, *entries], first, offset),
-            "finish_reason": part.finish,
-            "stop_reason": part.stop,
-        }
+        return CompletionChoice(
+            index=index,
+            text=text + part.text,
+            logprobs=None if self._top is None else completion_logprobs([*known, *entries], first, offset),
+            finish_reason=part.finish,
+            stop_reason=part.stop,
+        )
 
 
-class Chat:
-    """chat.completion objects."""
+class ChatFormat:
+    """The format of /v1/chat/completions; `top` as in `CompletionFormat`."""
 
-    prefix, whole, chunk = "chatcmpl-", "chat.completion", "chat.completion.chunk"
+    prefix = "chatcmpl-"
 
     def __init__(self, top: int | None) -> None:
         self._top = top
-        self._held: dict[int, Held] = {}  # of each streamed choice
+        self._held: dict[int, HeldLogprobs] = {}  # by the index of the streamed choice
 
-    def choice(self, index: int, prompt: Prompt, candidate: Candidate) -> Json:  # noqa: ARG002
-        return {
-            "index": index,
-            "message": {"role": "assistant", "content": candidate.text, "refusal": None},
-            "logprobs": self._logprobs(aligned(candidate.logprobs or (), len(candidate.text))),
-            "finish_reason": candidate.finish,
-            "stop_reason": candidate.stop,
-        }
+    def choice(self, index: int, prompt: Prompt, candidate: Candidate) -> ChatChoice:  # noqa: ARG002
+        assert candidate.finish is not None
+        return ChatChoice(
+            index=index,
+            message=AssistantMessage(role="assistant", content=candidate.text, refusal=None),
+            logprobs=self._logprobs(aligned(candidate.logprobs or (), len(candidate.text))),
+            finish_reason=candidate.finish,
+            stop_reason=candidate.stop,
+        )
 
-    def piece(self, index: int, prompt: Prompt, piece: Candidate) -> Json:  # noqa: ARG002
-        delta: Json = {"content": piece.text}
-        if index not in self._held:
-            self._held[index] = Held()
-            delta = {"role": "assistant", **delta}
-        return {
-            "index": index,
-            "delta": delta,
-            "logprobs": self._logprobs(self._held[index].take(piece)),
-            "finish_reason": piece.finish,
-            "stop_reason": piece.stop,
-        }
+    def piece(self, index: int, prompt: Prompt, piece: Candidate) -> ChatChunkChoice:  # noqa: ARG002
+        if index in self._held:
+            delta = Delta(content=piece.text)
+        else:
+            self._held[index] = HeldLogprobs()
+            delta = Delta(role="assistant", content=piece.text)
+        return ChatChunkChoice(
+            index=index,
+            delta=delta,
+            logprobs=self._logprobs(self._held[index].take(piece)),
+            finish_reason=piece.finish,
+            stop_reason=piece.stop,
+        )
 
-    def _logprobs(self, entries: Sequence[TokenLogprob]) -> Json | None:
-        if self._top is None:
-            return None
-        content = [
-            {**_entry(token), "top_logprobs": [_entry(other) for other in token.top if self._top]} for token in entries
-        ]
-        return {"content": content, "refusal": None}
+    def answer(self, choices: Sequence[Any], **rest: Any) -> ChatCompletion:
+        return ChatCompletion(object="chat.completion", choices=choices, **rest)
 
+    def chunk(self, choices: Sequence[Any], **rest: Any) -> ChatCompletionChunk:
+        return ChatCompletionChunk(object="chat.completion.chunk", choices=choices, **rest)
 
-def _columns(tokens: Sequence[TokenLogprob | None], first: str, offset: int) -> Json:
-    """Completions' log-probabilities. The first token of a prompt has none, and the text `first`."""
-    columns: Json = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
-    for token in tokens:
-        word = first if token is None else token.text
-        columns["tokens"].append(word)
-        columns["token_logprobs"].append(None if token is None else _finite(token.logprob))
-        columns["top_logprobs"].append(None if token is None else _by_text(token.top))
-        columns["text_offset"].append(offset)
-        offset += len(word)
-    return columns
-
-
-def _by_text(top: Sequence[Alternative]) -> dict[str, float]:
-    """Of two tokens with one text, as parts of characters have, the likelier."""
-    found: dict[str, float] = {}
-    for token in top:
-        found[token.text] = max(_finite(token.logprob), found.get(token.text, -math.inf))
-    return found
-
-
-def _entry(token: Alternative) -> Json:
-    return {"token": token.text, "logprob": _finite(token.logprob), "bytes": list(token.raw)}
-
-
-def _finite(logprob: float) -> float:
-    """JSON has no -inf; OpenAI writes -9999 for a token that cannot be."""
-    return logprob if math.isfinite(logprob) else -9999.0
+    def _logprobs(self, entries: Sequence[TokenLogprob]) -> ChatLogprobs | None:
+        return None if self._top is None else chat_logprobs(entries, top=self._top > 0)

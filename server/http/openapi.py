@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from server.http.schemas import responses as r
+from server.http.schemas import server_responses as s
 from server.http.schemas.chat import ChatBody
 from server.http.schemas.completions import CompletionsBody
 from server.http.schemas.rewards import RewardsBody
@@ -41,12 +42,12 @@ OPERATIONS: dict[tuple[Literal["get", "post"], str], Operation] = {
         "Answer a chat", r.ChatCompletion, ChatBody, r.ChatCompletionChunk, GENERATING
     ),
     ("post", "/v1/rewards"): Operation("Score completions", r.RewardList, RewardsBody, None, GENERATING),
-    ("get", "/v1/models"): Operation("List what is served", r.ModelList, errors=(401,)),
-    ("get", "/v1/models/{name}"): Operation("Show a model", r.ModelCard, errors=(401, 404), parameter="name"),
-    ("get", "/v1/strategies"): Operation("List strategies, rewards, guides and limits", r.StrategyList, errors=(401,)),
-    ("get", "/health"): Operation("As /healthz, by vLLM's name of it", r.Health, failing=r.Health),
-    ("get", "/healthz"): Operation("Whether the engines are up", r.Health, failing=r.Health),
-    ("get", "/readyz"): Operation("Whether to send requests here", r.Readiness, failing=r.Readiness),
+    ("get", "/v1/models"): Operation("List what is served", s.ModelList, errors=(401,)),
+    ("get", "/v1/models/{name}"): Operation("Show a model", s.ModelCard, errors=(401, 404), parameter="name"),
+    ("get", "/v1/strategies"): Operation("List strategies, rewards, guides and limits", s.StrategyList, errors=(401,)),
+    ("get", "/health"): Operation("As /healthz, by vLLM's name of it", s.Health, failing=s.Health),
+    ("get", "/healthz"): Operation("Whether the engines are up", s.Health, failing=s.Health),
+    ("get", "/readyz"): Operation("Whether to send requests here", s.Readiness, failing=s.Readiness),
     ("get", "/metrics"): Operation("Metrics, as Prometheus reads them", None),
 }
 
@@ -83,7 +84,7 @@ def document() -> Json:
     paths: dict[str, Json] = {}
     for (method, path), own in OPERATIONS.items():
         paths.setdefault(path, {})[method] = operation(method, path, own)
-    error = content((JSON, r.ErrorAnswer, "serialization"))
+    error = content((JSON, s.ErrorAnswer, "serialization"))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -94,7 +95,7 @@ def document() -> Json:
         "paths": paths,
         "components": {
             "schemas": components,
-            "responses": {f"Error{s}": {"description": _ERRORS[s], "content": error} for s in _ERRORS},
+            "responses": {f"Error{status}": {"description": _ERRORS[status], "content": error} for status in _ERRORS},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -119,7 +120,7 @@ def _models() -> Iterable[tuple[type[BaseModel], JsonSchemaMode]]:
                 yield model, "serialization"
         if own.body is not None:
             yield own.body, "validation"
-    yield r.ErrorAnswer, "serialization"
+    yield s.ErrorAnswer, "serialization"
 
 
 def _components() -> tuple[Mapping[tuple[Any, JsonSchemaMode], Json], Json]:

@@ -200,7 +200,7 @@ def test_a_client_that_leaves_the_queue_gives_up_its_turn() -> None:
 
 
 def test_comments_say_that_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.http.response_writers.HEARTBEAT", 0.1)
+    monkeypatch.setattr("server.http.event_writer.HEARTBEAT", 0.1)
     policy = HeldPolicy()
     body = {**BEST, "stream": True}
     with serving(world(policy)) as api, api.http.stream("POST", "/v1/completions", json=body) as response:
@@ -217,13 +217,13 @@ def test_comments_say_that_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_stream_that_flows_has_no_comments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.http.response_writers.HEARTBEAT", 5.0)
+    monkeypatch.setattr("server.http.event_writer.HEARTBEAT", 5.0)
     with serving(world()) as api:
         assert events(api.post("completions", {**PLAIN, "stream": True}).text)[1] == []
 
 
 def test_after_a_comment_an_error_can_only_be_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.http.response_writers.HEARTBEAT", 0.1)
+    monkeypatch.setattr("server.http.event_writer.HEARTBEAT", 0.1)
     rewards: dict[str, Reward] = {"default": ToyReward()}
     policy: Policy = HeldPolicy()
     with serving(world(policy, rewards), request_timeout_s=0.5) as api:

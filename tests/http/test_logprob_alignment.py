@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from decoders.core import Alternative, Candidate, TokenLogprob
-from server.http.logprob_alignment import Held, aligned
+from server.http.logprob_alignment import HeldLogprobs, aligned
 
 LINES = ["the film was fine", "日本語の文。END", "naïve façade — 😀👍🏽 END", "привет, мир", "مرحبا 🙂"]
 
@@ -54,7 +54,7 @@ def test_streamed_entries_are_those_of_the_whole_and_never_before_their_text(lin
         rng = random.Random(seed)
         entries = split(line, rng)
         length, sent = rng.randint(0, len(line)), 0
-        held, taken = Held(), list[TokenLogprob]()
+        held, taken = HeldLogprobs(), list[TokenLogprob]()
         left = list(entries)
         while left:
             count = rng.randint(1, 3)
@@ -69,7 +69,7 @@ def test_streamed_entries_are_those_of_the_whole_and_never_before_their_text(lin
 
 
 def test_pieces_of_text_without_entries_are_let_through() -> None:
-    held = Held()
+    held = HeldLogprobs()
     assert held.take(Candidate((1,), "some")) == []
     assert held.take(Candidate((2,), " text", "stop")) == []
 

@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance, response
 from server.http.app import create_app
 from server.http.openapi import OPERATIONS, references
 from server.http.schemas import responses as r
+from server.http.schemas import server_responses as s
 from server.loading import toy
 from tests.support.serving import Api, Json, events, ok, refused, serving
 
@@ -111,17 +112,17 @@ def test_other_answers_are_what_it_says(api: Api) -> None:
     for more in ({}, {"calibrated": True, "rollouts": 4}):
         fits(r.RewardList, ok(api.post("rewards", {**body, **more})))
     for path, model in (
-        ("/v1/models", r.ModelList),
-        ("/v1/models/toy", r.ModelCard),
-        ("/v1/strategies", r.StrategyList),
-        ("/health", r.Health),
-        ("/healthz", r.Health),
-        ("/readyz", r.Readiness),
+        ("/v1/models", s.ModelList),
+        ("/v1/models/toy", s.ModelCard),
+        ("/v1/strategies", s.StrategyList),
+        ("/health", s.Health),
+        ("/healthz", s.Health),
+        ("/readyz", s.Readiness),
     ):
         fits(model, ok(api.http.get(path)))
     wrong = api.post("completions", {"prompt": 1})
     refused(wrong, 400)
-    fits(r.ErrorAnswer, wrong.json())
+    fits(s.ErrorAnswer, wrong.json())
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)

@@ -20,8 +20,9 @@ from decoders.core import Prompt, Sampling
 from decoders.errors import EngineDead
 from server import loading
 from server.cli import app
-from server.http.openai_format import Completions
-from server.http.response_writers import AnswerSpec, JsonWriter
+from server.http.answer import AnswerSpec
+from server.http.openai_format import CompletionFormat
+from server.http.response_writers import AnswerWriter
 from server.http.run_response import RunResponse
 from server.runtime.request_runner import Job, RequestRunner
 from server.runtime.state import ServerState
@@ -73,9 +74,9 @@ def test_a_client_that_does_not_read_does_not_keep_a_server_up(monkeypatch: pyte
     async def test() -> None:
         state = ServerState(world())
         prompt, strategy = Prompt((1,), "good"), Sample()
-        spec = AnswerSpec(Completions(echo=False, top=None), "toy", [prompt], 1, "sample", strategy, reports=False)
+        spec = AnswerSpec(CompletionFormat(echo=False, top=None), "toy", [prompt], 1, "sample", strategy, reports=False)
         runner = RequestRunner(state, Job(strategy, "sample", [(prompt, Sampling())], None))
-        answer = RunResponse(runner, lambda send: JsonWriter(send, spec))
+        answer = RunResponse(runner, lambda send: AnswerWriter(send, spec))
         task = asyncio.create_task(answer({"type": "http"}, receive, send))
         await asyncio.sleep(0.05)
         await asyncio.wait_for(state.running.drain(state.admission, 0.1), PATIENCE)

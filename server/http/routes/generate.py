@@ -8,10 +8,12 @@ from starlette.responses import Response
 
 from decoders.core import Prompt
 from decoders.events import Cost
+from server.http.answer import AnswerSpec
 from server.http.body import read_body
-from server.http.openai_format import Chat, Completions, Shape
+from server.http.event_writer import EventWriter
+from server.http.openai_format import AnswerFormat, ChatFormat, CompletionFormat
 from server.http.prompts import encode_prompts
-from server.http.response_writers import AnswerSpec, EventWriter, JsonWriter
+from server.http.response_writers import AnswerWriter
 from server.http.run_response import RunResponse
 from server.http.schemas.chat import ChatBody
 from server.http.schemas.common import StreamOptions
@@ -38,33 +40,33 @@ def router(state: ServerState) -> APIRouter:
         arrived = time.perf_counter()
         body = await read_body(request, CompletionsBody, state.model)
         check_prompt_count(len(body.prompts), state.settings)
-        shape = Completions(echo=body.echo, top=body.logprobs)
-        return _respond(state, body, shape, await encode_prompts(body, text), arrived)
+        form = CompletionFormat(echo=body.echo, top=body.logprobs)
+        return _respond(state, body, form, await encode_prompts(body, text), arrived)
 
     @routes.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         arrived = time.perf_counter()
         body = await read_body(request, ChatBody, state.model)
-        shape = Chat(body.top_logprobs or 0 if body.logprobs else None)
-        return _respond(state, body, shape, await encode_prompts(body, text), arrived)
+        form = ChatFormat(body.top_logprobs or 0 if body.logprobs else None)
+        return _respond(state, body, form, await encode_prompts(body, text), arrived)
 
     return routes
 
 
 def _respond(
-    state: ServerState, body: CompletionsBody | ChatBody, shape: Shape, prompts: Sequence[Prompt], arrived: float
+    state: ServerState, body: CompletionsBody | ChatBody, form: AnswerFormat, prompts: Sequence[Prompt], arrived: float
 ) -> RunResponse:
     """Check the request, count its guides, and return the response that will do its work."""
     job = _checked(state, body, prompts, arrived)
     state.metrics.guided(state.loaded.models.resolve_guides(body.decoding.guides))
     runner = RequestRunner(state, job)
     spec = AnswerSpec(
-        shape, state.model, prompts, body.n, job.name, body.decoding, reports="decoding" in body.model_fields_set
+        form, state.model, prompts, body.n, job.name, body.decoding, reports="decoding" in body.model_fields_set
     )
     if body.stream:
         options = body.stream_options or StreamOptions()
         return RunResponse(runner, lambda send: EventWriter(send, spec, options))
-    return RunResponse(runner, lambda send: JsonWriter(send, spec))
+    return RunResponse(runner, lambda send: AnswerWriter(send, spec))
 
 
 def _checked(state: ServerState, body: CompletionsBody | ChatBody, prompts: Sequence[Prompt], arrived: float) -> Job:

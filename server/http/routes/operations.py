@@ -1,8 +1,10 @@
 """/healthz (and /health), /readyz and /metrics: for those who run the server."""
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from server.http.json_response import json_response
+from server.http.schemas.server_responses import Health, Readiness
 from server.runtime.state import ServerState
 
 READ = ["GET", "HEAD"]
@@ -17,7 +19,7 @@ def router(state: ServerState) -> APIRouter:
     async def healthz() -> Response:
         """Whether the process can still do its work: 503 asks for a restart."""
         up = state.loaded.up()
-        return JSONResponse({"engines": up}, 200 if all(up.values()) else 503)
+        return json_response(Health(engines=up), 200 if all(up.values()) else 503)
 
     @routes.api_route("/readyz", methods=READ)
     async def readyz() -> Response:
@@ -25,7 +27,7 @@ def router(state: ServerState) -> APIRouter:
         up = state.loaded.up()
         draining = state.admission.draining
         ready = all(up.values()) and not draining
-        return JSONResponse({"ready": ready, "draining": draining, "engines": up}, 200 if ready else 503)
+        return json_response(Readiness(ready=ready, draining=draining, engines=up), 200 if ready else 503)
 
     @routes.api_route("/metrics", methods=READ)
     async def metrics() -> Response:

@@ -2,16 +2,19 @@
 
 import asyncio
 import time
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Send
 
+from decoders.events import Scored
 from decoders.score import Score
 from server.http.body import read_body
 from server.http.prompts import encode_chat
-from server.http.response_writers import JsonWriter, send_json
+from server.http.response_writers import JsonWriter
 from server.http.run_response import RunResponse
+from server.http.schemas.responses import RewardList, ScoredCompletion, ScoringCost
 from server.http.schemas.rewards import RewardsBody
 from server.runtime.checks import check_budget, check_engines, check_length
 from server.runtime.request_runner import Job, RequestRunner
@@ -19,31 +22,26 @@ from server.runtime.state import ServerState
 
 
 class RewardsWriter(JsonWriter):
-    """A list with the rewards of each completion by name, and their weighted sum."""
+    """Sends the rewards of each completion by name, and their weighted sum."""
 
     def __init__(self, send: Send, model: str) -> None:
-        self._client = send
+        super().__init__(send)
         self._model = model
-        self._dones = {}
 
-    async def finish(self, queued: float) -> None:
-        done = self._dones[0]
-        data = [
-            {
-                "index": i,
-                "object": "reward",
-                "rewards": s.rewards,
-                **({} if s.calibrated is None else {"calibrated_rewards": s.calibrated}),
-                "total": s.total,
-            }
-            for i, s in enumerate(done.candidates)
-        ]
-        cost = {
-            "generated_tokens": done.cost.generated_tokens,
-            "scored_tokens": done.cost.scored_tokens,
-            "seconds": {"queue": queued, **done.cost.seconds},
-        }
-        await send_json({"object": "list", "model": self._model, "data": data, "cost": cost}, self._client)
+    def _body(self, queued: float) -> RewardList:
+        done = self._ends[0]
+        cost = ScoringCost(
+            generated_tokens=done.cost.generated_tokens,
+            scored_tokens=done.cost.scored_tokens,
+            seconds={"queue": queued, **done.cost.seconds},
+        )
+        data = [_scored(i, scored) for i, scored in enumerate(done.candidates)]
+        return RewardList(object="list", model=self._model, data=data, cost=cost)
+
+
+def _scored(index: int, scored: Scored) -> ScoredCompletion:
+    calibrated: dict[str, Any] = {} if scored.calibrated is None else {"calibrated_rewards": scored.calibrated}
+    return ScoredCompletion(index=index, object="reward", rewards=scored.rewards, **calibrated, total=scored.total)
 
 
 def router(state: ServerState) -> APIRouter:

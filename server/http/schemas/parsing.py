@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from server.http.errors import invalid
+from server.http.schemas.validation_errors import invalid_body
 
 EXACT = 2**53  # from here on, floats skip integers
 VERBATIM = ("response_format", "json_schema", "schema")  # a JSON schema's own nulls mean something: {"const": null}
@@ -22,7 +22,7 @@ def parse(kind: type[Parsed], data: object) -> Parsed:
     try:
         return kind.model_validate(sent, strict=True)
     except ValidationError as error:
-        raise invalid(error, sent) from error
+        raise invalid_body(error, sent) from error
 
 
 def plain(value: Any, path: tuple[str, ...] = ()) -> Any:

@@ -6,17 +6,15 @@ A field with a default may be absent; where null is written, the type says so.
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from server.http.schemas.response_model import ResponseModel
 
 Rewards = dict[str, float | None]
 """By the reward's name; null where it is not a finite number."""
 
 
-class Told(BaseModel, frozen=True, extra="forbid"):
-    """A part of an answer."""
-
-
-class KLReport(Told, frozen=True):
+class KLReport(ResponseModel, frozen=True):
     """A divergence from the law that `reference` names."""
 
     nats: float
@@ -26,19 +24,19 @@ class KLReport(Told, frozen=True):
     )
 
 
-class CalibrationReport(Told, frozen=True):
+class CalibrationReport(ResponseModel, frozen=True):
     """What the quantiles of a result stand on."""
 
     rollouts: dict[str, int] = Field(description="Samples of the policy that each reward is a quantile among.")
     shared: bool = Field(description="Whether further results of this prompt go by the same samples.")
 
 
-class VoteReport(Told, frozen=True):
+class VoteReport(ResponseModel, frozen=True):
     answer: str | None = Field(description="What the vote's expression read from the completion.")
     share: float = Field(description="Of all the votes.")
 
 
-class ResultReport(Told, frozen=True):
+class ResultReport(ResponseModel, frozen=True):
     """How one choice was chosen."""
 
     rewards: Rewards
@@ -55,7 +53,7 @@ class ResultReport(Told, frozen=True):
     policy_logprob: float | None = Field(None, description="log pi(y|x) under the frozen policy, in nats.")
 
 
-class CandidateReport(Told, frozen=True):
+class CandidateReport(ResponseModel, frozen=True):
     """One completion that was drawn and judged."""
 
     prompt: int = Field(description="Of which prompt of the request, from 0.")
@@ -69,7 +67,7 @@ class CandidateReport(Told, frozen=True):
     aborted: bool | None = Field(None, description="It was given up before its end.")
 
 
-class CostReport(Told, frozen=True):
+class CostReport(ResponseModel, frozen=True):
     candidates: int
     generated_tokens: int
     returned_tokens: int
@@ -77,10 +75,10 @@ class CostReport(Told, frozen=True):
     seconds: dict[str, float] = Field(description="Wall time by phase: queue, generate, score, select.")
 
 
-class DecodingReport(Told, frozen=True):
+class DecodingReport(ResponseModel, frozen=True):
     """What the answer cost, and how it was chosen."""
 
     strategy: str
     results: list[ResultReport] = Field(description="In the order of the choices.")
-    candidates: list[CandidateReport] | None = None
     cost: CostReport
+    candidates: list[CandidateReport] | None = None

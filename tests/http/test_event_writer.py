@@ -8,8 +8,9 @@ import pytest
 from decoders.core import Candidate, Prompt
 from decoders.events import Cost, Done, Result, Step
 from decoders.sample import Sample
-from server.http.openai_format import Completions
-from server.http.response_writers import AnswerSpec, EventWriter
+from server.http.answer import AnswerSpec
+from server.http.event_writer import EventWriter
+from server.http.openai_format import CompletionFormat
 from server.http.schemas.common import StreamOptions
 
 DONE = b"data: [DONE]\n\n"
@@ -28,12 +29,12 @@ class SlowClient:
 
 
 def test_no_comment_comes_between_the_answer_and_its_end_or_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.http.response_writers.HEARTBEAT", 0.01)
+    monkeypatch.setattr("server.http.event_writer.HEARTBEAT", 0.01)
     prompt, answer = Prompt((1,), "good"), Candidate((1,), " odd", "stop")
     client = SlowClient()
 
     async def run() -> None:
-        spec = AnswerSpec(Completions(echo=False, top=None), "toy", [prompt], 1, "sample", Sample(), reports=False)
+        spec = AnswerSpec(CompletionFormat(echo=False, top=None), "toy", [prompt], 1, "sample", Sample(), reports=False)
         writer = EventWriter(client.send, spec, StreamOptions())
         async with writer.writing():
             await writer.write(0, Step(answer, 0))

@@ -1,0 +1,12 @@
+"""A typed answer as an HTTP response."""
+
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from server.http.schemas.response_model import ResponseModel
+
+
+def json_response(answer: ResponseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a response whose body is the answer's JSON."""
+    return Response(answer.to_json(), status, headers, "application/json")
