@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from evaluation.support.servers import decant
-from evaluation.support.tiny_models import make
+from evaluation.support.tiny_models import make_tiny_models
 from tests.support import guided
 from tests.support.engine import Tiny, settings
 
@@ -14,7 +14,7 @@ from tests.support.engine import Tiny, settings
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
     """`decant serve` on vLLM with tiny random models; started by the first test that asks for it."""
-    models = make(tmp_path_factory.mktemp("tiny"))
-    models = {**models, **guided.make(tmp_path_factory.mktemp("guided"), models["policy"])}
+    models = make_tiny_models(tmp_path_factory.mktemp("tiny"))
+    models = {**models, **guided.make_guided_models(tmp_path_factory.mktemp("guided"), models["policy"])}
     with decant(settings(models)) as url, httpx.Client(base_url=url, timeout=300) as client:
         yield Tiny(client, models)

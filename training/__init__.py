@@ -1,1 +1,1 @@
-"""Training of what Decant serves beside a frozen policy: reward models and, later, guides."""
+"""Training of the models that Decant serves beside a frozen policy: rewards, guides, and the garden's small world."""

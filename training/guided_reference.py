@@ -99,7 +99,9 @@ class GuidedDraw:
 
 
 @torch.inference_mode()
-def draw(next_laws: NextLaws, *, rows: int, tokens: int, end: int, generator: torch.Generator) -> list[GuidedDraw]:
+def draw_completions(
+    next_laws: NextLaws, *, rows: int, tokens: int, end: int, generator: torch.Generator
+) -> list[GuidedDraw]:
     """Draw `rows` completions together, each of at most `tokens` tokens, until the token `end`."""
     live = torch.ones(rows, dtype=torch.bool)
     log_prob, kl = torch.zeros(rows), torch.zeros(rows)
@@ -120,7 +122,7 @@ def draw(next_laws: NextLaws, *, rows: int, tokens: int, end: int, generator: to
     ]
 
 
-def sample(
+def sample_guided(
     policy: Any,
     prompts: Sequence[Sequence[int]],
     *,
@@ -151,4 +153,4 @@ def sample(
         ]
         return pi, guided_law(pi, weighted)
 
-    return draw(next_laws, rows=len(prompts), tokens=tokens, end=end, generator=generator)
+    return draw_completions(next_laws, rows=len(prompts), tokens=tokens, end=end, generator=generator)

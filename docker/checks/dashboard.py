@@ -24,18 +24,18 @@ WIDTH, HEIGHT = 24, 8  # of the whole dashboard, and of a panel, in Grafana's un
 UP = [model.Threshold(value=None, color="red"), model.Threshold(value=1, color="green")]
 
 
-def generate() -> str:
+def dashboard_text() -> str:
     """Return the content of the dashboard's file."""
-    return _text(build())
+    return _text(build_dashboard())
 
 
-def parse(text: str) -> str:
+def reparsed(text: str) -> str:
     """Read the content of a dashboard's file into the schema's types, and return it written again."""
     register_default_plugins()
     return _text(model.Dashboard.from_json(json.loads(text)))
 
 
-def build() -> model.Dashboard:
+def build_dashboard() -> model.Dashboard:
     """Return the dashboard with a place for each panel."""
     board = (
         dashboard.Dashboard("Decant")
@@ -116,7 +116,7 @@ def _text(board: model.Dashboard) -> str:
 
 def main() -> None:
     FILE.parent.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(generate(), encoding="utf-8")
+    FILE.write_text(dashboard_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from rich.table import Column, Table
 
 from docker.checks import dashboard
 from docker.checks.panels import ROWS
-from docker.checks.picture import draw
+from docker.checks.picture import draw_picture
 from docker.checks.prometheus import CHECKS, SCRAPE, PrometheusApi, promtool, rules, scraping
 from docker.checks.tools import need
 from docker.checks.traffic import traffic
@@ -72,9 +72,9 @@ def _files() -> Iterator[str]:
         if not content:
             yield said
     text = dashboard.FILE.read_text(encoding="utf-8")
-    if dashboard.parse(text) != text:
+    if dashboard.reparsed(text) != text:
         yield f"{dashboard.FILE.name} has a field that Grafana's schema does not know"
-    if dashboard.generate() != text:
+    if dashboard.dashboard_text() != text:
         yield f"{dashboard.FILE.name} differs from what the code makes: run python -m docker.checks.dashboard"
     console.print(f"{dashboard.FILE.name}: read back through Grafana's schema")
 
@@ -94,7 +94,7 @@ def _live(seconds: float, picture: Path | None) -> Iterator[str]:
             names = sorted({series.labels["alertname"] for series in firing})
             console.print(f"alerts that fired meanwhile: {', '.join(names) or 'none'}")
             if picture is not None:
-                draw(lambda promql: api.range(filled(promql), start, end), picture)
+                draw_picture(lambda promql: api.range(filled(promql), start, end), picture)
                 console.print(f"drawn: {picture}")
 
 

@@ -21,7 +21,7 @@ from docker.checks.panel import Panel, PanelRow
 from docker.checks.panels import ROWS
 from docker.checks.prometheus import Series
 
-Ask = Callable[[str], list[Series]]
+FetchSeries = Callable[[str], list[Series]]
 
 DPI = 100
 WIDTH = 16.0  # inches, as the lengths below
@@ -32,14 +32,14 @@ UNITS = {"reqps": "req/s", "s": "s", "cps": "tokens/s", "ops": "per s", "percent
 _LABEL = re.compile(r"{{(\w+)}}")
 
 
-def draw(ask: Ask, file: Path) -> None:
+def draw_picture(fetch: FetchSeries, file: Path) -> None:
     """Draw the results of every query into `file`.
 
     Args:
-        ask: returns the series of a query.
+        fetch: returns the series of a query.
         file: a PNG.
     """
-    data = {query.promql: ask(query.promql) for row in ROWS for panel in row.panels for query in panel.queries}
+    data = {query.promql: fetch(query.promql) for row in ROWS for panel in row.panels for query in panel.queries}
     points = [at for found in data.values() for series in found for at, _ in series.points]
     start = min(points, default=0.0)
     strategies = sorted({s.labels["strategy"] for found in data.values() for s in found if "strategy" in s.labels})

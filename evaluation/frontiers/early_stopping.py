@@ -27,7 +27,7 @@ from decoders.events import Done
 from decoders.models import Models
 from decoders.rng import SeededRng
 from evaluation.frontiers.pools import PREFIX_TOKENS, TOKENS
-from evaluation.frontiers.replay import Exhausted, Replay, RolloutPool, load
+from evaluation.frontiers.replay import Exhausted, Replay, RolloutPool, load_pools
 from evaluation.support.confidence import half_interval
 
 SCHEDULES: list[tuple[list[int], float]] = [
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=40)
     arguments = parser.parse_args()
     console = Console(width=110)
-    pools = load(arguments.file)
+    pools = load_pools(arguments.file)
     table = Table(title=f"Speculative rejection from {arguments.n} candidates of {TOKENS} tokens", box=None)
     for column in ("checkpoints", "keep", "reward", "tokens", "same reward at N", "tokens / best-of-N's", "95%"):
         table.add_column(column, justify="right")

@@ -17,7 +17,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from decoders.core import Candidate, Prompt, Sampling, Tokens
 from decoders.parts.concurrency import both
 from decoders.rng import SeededRng
-from evaluation.frontiers.replay import RolloutPool, save
+from evaluation.frontiers.replay import RolloutPool, append_pool
 from server import loading
 from server.demo.defaults import settings
 from server.settings.reading import read_settings
@@ -50,7 +50,7 @@ async def draw_pools(prompts: int, draws: int, file: Path, console: Console) -> 
         with Progress(*columns, console=console) as bar:
             task = bar.add_task("drawing and scoring", total=prompts * draws)
             for seed, prompt in enumerate(texts[::step][:prompts]):
-                save(await _pool(loaded, prompt, draws, seed, lambda n: bar.advance(task, n)), file)
+                append_pool(await _pool(loaded, prompt, draws, seed, lambda n: bar.advance(task, n)), file)
     finally:
         await loaded.aclose()
 

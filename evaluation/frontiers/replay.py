@@ -116,7 +116,7 @@ class FixedCalibration:
         raise NotImplementedError
 
 
-def save(pool: RolloutPool, file: Path) -> None:
+def append_pool(pool: RolloutPool, file: Path) -> None:
     """Append the pool to `file` as a line of JSON."""
     rewards = [[list(tokens), reward] for tokens, reward in pool.rewards.items()]
     prompt = [list(pool.prompt.tokens), pool.prompt.text]
@@ -124,8 +124,8 @@ def save(pool: RolloutPool, file: Path) -> None:
         out.write(json.dumps({"prompt": prompt, "draws": [list(d) for d in pool.draws], "rewards": rewards}) + "\n")
 
 
-def load(file: Path) -> list[RolloutPool]:
-    """Read the pools that `save` wrote."""
+def load_pools(file: Path) -> list[RolloutPool]:
+    """Read the pools that `append_pool` wrote."""
     pools = []
     for line in file.read_text().splitlines():
         data = json.loads(line)

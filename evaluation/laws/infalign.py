@@ -28,7 +28,7 @@ from decoders.events import Done
 from decoders.maths.transforms import Exponential, Identity, Transform, expected_draws
 from decoders.models import Models
 from decoders.rng import SeededRng
-from evaluation.frontiers.replay import Exhausted, FixedCalibration, Replay, RolloutPool, load
+from evaluation.frontiers.replay import Exhausted, FixedCalibration, Replay, RolloutPool, load_pools
 from evaluation.laws.win_rates import best_of_n_win_rate, beta_at, worst_of_n_win_rate
 from evaluation.support.confidence import half_interval
 
@@ -110,7 +110,9 @@ async def answer_rewards(strategy: BestOfN, pool: RolloutPool, rollouts: Sequenc
     return found
 
 
-def measure(pools: Sequence[RolloutPool], n: int, nats: float, passes: int, console: Console) -> list[TiltMeasurement]:
+def measure_tilts(
+    pools: Sequence[RolloutPool], n: int, nats: float, passes: int, console: Console
+) -> list[TiltMeasurement]:
     """Measure each of `TILTS`.
 
     Args:
@@ -142,7 +144,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=20)
     arguments = parser.parse_args()
     console = Console(width=110)
-    measured = measure(load(arguments.file), arguments.n, arguments.nats, arguments.passes, console)
+    measured = measure_tilts(load_pools(arguments.file), arguments.n, arguments.nats, arguments.passes, console)
     title = f"Win rate against {arguments.n} plain samples, tilted by {arguments.nats:g} nats"
     table = Table(title=title, box=None)
     for column in ("after", "tilted towards", "win rate", "95%", "theory", "draws an answer"):

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from evaluation.speed.guided_sides import THREADS, Side, check, start, unseen_prompts
+from evaluation.speed.guided_sides import THREADS, Side, check_agreement, start, unseen_prompts
 from evaluation.speed.speed_ratio import SpeedRatio, summarise
 
 BATCHES = {1: 32, 16: 48}  # batch size: tokens of each completion
@@ -32,7 +32,7 @@ def guided(turns: int = TURNS) -> list[SpeedRatio]:
     console.print("[bold]guided decoding[/]: starting four engines and a loop")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sides = start(Path(folder), stack)
-        check(sides)
+        check_agreement(sides)
         rates = _take_turns(sides, turns)
     _print(rates)
     rows = (make(rates, batch) for make in (_against_limit, _against_others, _plain) for batch in BATCHES)

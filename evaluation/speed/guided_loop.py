@@ -13,7 +13,7 @@ from evaluation.speed.json_child import Json, answer_lines, argument_of_child
 from training.guided_reference import CachedModel, guided_law
 
 
-def load(path: str, dtype: str) -> CachedModel:
+def load_cached(path: str, dtype: str) -> CachedModel:
     """Load a causal model, onto the GPU if there is one."""
     from transformers import AutoModelForCausalLM
 
@@ -22,7 +22,7 @@ def load(path: str, dtype: str) -> CachedModel:
 
 
 @torch.inference_mode()
-def generate(
+def generate_guided(
     policy: CachedModel,
     guide: CachedModel,
     prompts: Sequence[Sequence[int]],
@@ -46,11 +46,11 @@ def generate(
 
 def main() -> None:
     side = argument_of_child()
-    policy, guide = (load(side[name], side["dtype"]) for name in ("policy", "guide"))
+    policy, guide = (load_cached(side[name], side["dtype"]) for name in ("policy", "guide"))
 
     def answer(request: Json) -> Json:
         started = time.perf_counter()
-        completions = generate(
+        completions = generate_guided(
             policy, guide, request["prompts"], request["tokens"], request["weight"], greedy=request["greedy"]
         )
         return {"seconds": time.perf_counter() - started, "tokens": completions}

@@ -13,7 +13,7 @@ from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from evaluation.speed.guided_loop import load
+from evaluation.speed.guided_loop import load_cached
 
 WEIGHT = "guide_weight"  # in SamplingParams.extra_args
 GUIDE = "guide_model"  # in the engine's additional_config: the guide's checkpoint
@@ -27,7 +27,7 @@ class ProcessorGuide(LogitsProcessor):  # type: ignore[misc]
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:  # noqa: ARG002
         dtype = str(vllm_config.model_config.dtype).removeprefix("torch.")
-        self._guide = load(vllm_config.additional_config[GUIDE], dtype)
+        self._guide = load_cached(vllm_config.additional_config[GUIDE], dtype)
         self._device = device
         self._guided: dict[int, GuidedRow] = {}  # by the row's index in the batch
         self._changed = False

@@ -85,7 +85,7 @@ def unseen_prompts(count: int) -> list[list[int]]:
     return [[random.randrange(100, 40_000) for _ in range(20)] for _ in range(count)]
 
 
-def check(sides: dict[str, Side]) -> None:
+def check_agreement(sides: dict[str, Side]) -> None:
     """Check that all sides with the same guide draw from one law, and that it differs from the policy's.
 
     The check compares the likeliest tokens after 16 prompts, of which rounding may change one.

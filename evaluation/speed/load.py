@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 
 
-def rate(url: str, bodies: list[dict[str, Any]], concurrency: int) -> float:
+def requests_per_second(url: str, bodies: list[dict[str, Any]], concurrency: int) -> float:
     """Send all `bodies`, `concurrency` at a time; return requests per second.
 
     Raises:

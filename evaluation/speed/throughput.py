@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 
 from evaluation.speed.alternating import CHUNKS, GIB, engine_arguments, ratios, unseen_prompt
-from evaluation.speed.load import rate
+from evaluation.speed.load import requests_per_second
 from evaluation.speed.speed_ratio import SpeedRatio, summarise
 from evaluation.support.servers import decant, vllm
-from evaluation.support.tiny_models import make
+from evaluation.support.tiny_models import make_tiny_models
 from server.demo.world import ensure
 
 CONCURRENCY = 16
@@ -29,7 +29,7 @@ def tiny() -> list[SpeedRatio]:
     with tempfile.TemporaryDirectory() as folder:
         engine = {"max_model_len": 512, "kv_cache_memory_bytes": GIB // 4, "dtype": "float32", "enforce_eager": True}
         name, aim = "requests/s, tiny random model", "at least 0.85"
-        model = str(make(Path(folder))["policy"])
+        model = str(make_tiny_models(Path(folder))["policy"])
         return [summarise(name, _against_vllm(name, model, engine, requests=1000, tokens=16, turns=7), aim)]
 
 
@@ -42,7 +42,7 @@ def _against_vllm(
     with vllm(model, "m", {**engine, **CHUNKS}) as theirs, decant(settings) as ours:
 
         def turn(url: str) -> float:
-            return rate(url, _bodies(requests, tokens), CONCURRENCY)
+            return requests_per_second(url, _bodies(requests, tokens), CONCURRENCY)
 
         return ratios(lambda: turn(ours), lambda: turn(theirs), turns)
 

@@ -68,7 +68,7 @@ def save_model(path: Path, seed: int, kind: Any, words: Any, **config: Any) -> P
     return save_with_tokenizer(path, random_llama(seed, kind, len(words), **config), words)
 
 
-def make(root: Path) -> dict[str, Path]:
+def make_tiny_models(root: Path) -> dict[str, Path]:
     """Save models under `root`; return their paths by name.
 
     policy, classifier (1 output), labels (2 outputs) and process (a value for each token) share a tokenizer; other is a
@@ -80,7 +80,7 @@ def make(root: Path) -> dict[str, Path]:
         LlamaForTokenClassification,
     )
 
-    shared, other = tokenizer(384, CHAT), tokenizer(320, None)
+    shared, other = make_tokenizer(384, CHAT), make_tokenizer(320, None)
     return {
         "policy": save_model(root / "policy", 0, LlamaForCausalLM, shared),
         "classifier": save_model(root / "classifier", 1, LlamaForSequenceClassification, shared, num_labels=1),
@@ -90,7 +90,7 @@ def make(root: Path) -> dict[str, Path]:
     }
 
 
-def tokenizer(size: int, template: str | None) -> Any:
+def make_tokenizer(size: int, template: str | None) -> Any:
     """Return a byte-level BPE of `size` tokens, trained on `CORPUS`, with a chat template if one is given."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

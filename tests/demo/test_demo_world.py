@@ -245,7 +245,7 @@ def test_transformers_scores_a_closed_text_at_its_last_token(real: world.DemoWor
     import torch
     from transformers import LlamaForSequenceClassification
 
-    from training.sentiment.data import Example
+    from training.sentiment.data import ReviewExample
     from training.sentiment.evaluate import rewards
 
     texts = [tokenizer.encode(text) for text in ("A joy from start to finish.", "Dull, and much too long")]
@@ -254,4 +254,6 @@ def test_transformers_scores_a_closed_text_at_its_last_token(real: world.DemoWor
     with torch.no_grad():
         alone = [model(torch.tensor([ids])).logits[0, 0].item() for ids in closed]
     assert alone[0] > 0 > alone[1]
-    assert rewards(real.reward, [Example(ids, 0, True, "short") for ids in closed]) == pytest.approx(alone, abs=1e-3)
+    assert rewards(real.reward, [ReviewExample(ids, 0, True, "short") for ids in closed]) == pytest.approx(
+        alone, abs=1e-3
+    )

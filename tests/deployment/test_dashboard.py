@@ -53,13 +53,13 @@ def page() -> set[str]:
 
 def test_the_file_is_what_the_code_makes() -> None:
     text = dashboard.FILE.read_text(encoding="utf-8")
-    assert text == dashboard.generate()
-    assert dashboard.parse(text) == text, "and all of it is in Grafana's schema"
+    assert text == dashboard.dashboard_text()
+    assert dashboard.reparsed(text) == text, "and all of it is in Grafana's schema"
 
 
 def test_panels_have_places_of_their_own() -> None:
     taken: set[tuple[int, int]] = set()
-    panels = json.loads(dashboard.generate())["panels"]
+    panels = json.loads(dashboard.dashboard_text())["panels"]
     for panel in panels:
         place = panel["gridPos"]
         cells = {(place["x"] + i, place["y"] + j) for i in range(place["w"]) for j in range(place["h"])}

@@ -19,7 +19,7 @@ from server.engines.policy import VllmPolicy
 from server.loading import Loaded, build
 from server.settings import Settings
 from tests.support.fakes import giving
-from tests.support.large_vocabulary import LONGEST, WORDS, make
+from tests.support.large_vocabulary import LONGEST, WORDS, make_large_vocabulary_models
 from tests.support.reference import Reference
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -65,7 +65,7 @@ class Engines:
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
-    models = make(tmp_path_factory.mktemp("large"))
+    models = make_large_vocabulary_models(tmp_path_factory.mktemp("large"))
     engine = {"dtype": "float32", "max_model_len": LONGEST, "kv_cache_memory_bytes": 2**27, "enforce_eager": True}
     settings = Settings.model_validate(
         {

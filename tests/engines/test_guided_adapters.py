@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from server.engines.guided.adapters import CONFIG, WEIGHTS, merged, read_config
-from tests.support.guided import make
+from tests.support.guided import make_guided_models
 
 NAME = "model.layers.1.self_attn.q_proj.weight"
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make(tmp_path_factory.mktemp("guided"))
+    return make_guided_models(tmp_path_factory.mktemp("guided"))
 
 
 @pytest.fixture

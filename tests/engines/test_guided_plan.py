@@ -15,14 +15,14 @@ from server.engines.guided.plugin import ARCHITECTURE
 from server.engines.guided.rows import KEY
 from server.settings import AnyGuide, EngineArgs, PolicySettings, SettingsError
 from server.settings.reading import read_settings
-from tests.support.guided import make
+from tests.support.guided import make_guided_models
 
 Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return {name: str(path) for name, path in make(tmp_path_factory.mktemp("guided")).items()}
+    return {name: str(path) for name, path in make_guided_models(tmp_path_factory.mktemp("guided")).items()}
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from decoders.core import Candidate, Sampling, Tokens, join
-from evaluation.support.tiny_models import tokenizer
+from evaluation.support.tiny_models import make_tokenizer
 from server.engines.reader import Reader
 from server.engines.text import ModelText
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.engine  # vLLM's detokenizer
 @pytest.fixture(scope="module")
 def text() -> ModelText:
     """Of a tokenizer with a token for each byte, and few others."""
-    words = tokenizer(384, None)
+    words = make_tokenizer(384, None)
     return ModelText(words, 1024, len(words))
 
 

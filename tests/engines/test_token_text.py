@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from decoders.core import Alternative, Prompt, Sampling, TokenLogprob, Tokens
-from evaluation.support.tiny_models import tokenizer
+from evaluation.support.tiny_models import make_tokenizer
 from server.engines.prompt_text import described
 from server.engines.reader import Reader
 from server.engines.text import ModelText
@@ -17,7 +17,7 @@ from tests.support.languages import TEXTS, lowering, prefix, sentencepiece
 
 pytestmark = pytest.mark.engine  # vLLM's detokenizer
 KINDS: dict[str, Callable[[], Any]] = {
-    "bytes": lambda: tokenizer(384, None),
+    "bytes": lambda: make_tokenizer(384, None),
     "sentencepiece": sentencepiece,
     "prefix": prefix,
 }

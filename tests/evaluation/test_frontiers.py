@@ -13,7 +13,7 @@ from decoders.events import Done
 from decoders.models import Models
 from decoders.rng import SeededRng
 from evaluation.frontiers.early_stopping import best_of, equal_n
-from evaluation.frontiers.replay import Exhausted, Replay, RolloutPool, load, save
+from evaluation.frontiers.replay import Exhausted, Replay, RolloutPool, append_pool, load_pools
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
@@ -52,5 +52,5 @@ def test_a_replay_gives_each_draw_once_and_continues_each_prefix_as_in_the_pool(
 def test_pools_are_saved_whole(tmp_path: Path) -> None:
     file = tmp_path / "pools.jsonl"
     for _ in range(2):
-        save(POOL, file)
-    assert load(file) == [POOL, POOL]
+        append_pool(POOL, file)
+    assert load_pools(file) == [POOL, POOL]

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from evaluation.support.tiny_models import CHAT, CONTEXT, save_with_tokenizer, tokenizer
+from evaluation.support.tiny_models import CHAT, CONTEXT, make_tokenizer, save_with_tokenizer
 
 VOCABULARY = 384
 
 
-def make(root: Path, policy: Path | None = None) -> dict[str, Path]:
+def make_guided_models(root: Path, policy: Path | None = None) -> dict[str, Path]:
     """Save models under `root`; return their paths by name.
 
     They are causal models, an adapter on the policy (`adapter`), the policy with the adapter merged (`tuned`), and a
@@ -26,7 +26,7 @@ def make(root: Path, policy: Path | None = None) -> dict[str, Path]:
     from transformers import Qwen2ForCausalLM as Qwen
 
     if policy is None:
-        words = tokenizer(VOCABULARY, CHAT)
+        words = make_tokenizer(VOCABULARY, CHAT)
         words.add_special_tokens({"additional_special_tokens": ["<|endoftext|>"]})  # Qwen's class would add it itself
     else:
         words = AutoTokenizer.from_pretrained(policy)

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 @dataclass
-class Ask:
+class GuidedRequest:
     """A request that arrives before step `arrives`, and is aborted after `leaves` further ones."""
 
     prompt: list[int]
@@ -29,17 +29,19 @@ class Ask:
 
 
 @dataclass
-class Child:
+class EngineProcess:
     """An engine that works through batches of requests, each batch when the one before has ended."""
 
     process: "subprocess.Popen[bytes]"
     folder: Path
 
     @classmethod
-    def start(cls, folder: Path, policy: Path, guides: Json, engine: Json, batches: list[list[Ask]]) -> "Child":
+    def start(
+        cls, folder: Path, policy: Path, guides: Json, engine: Json, batches: list[list[GuidedRequest]]
+    ) -> "EngineProcess":
         folder.mkdir()
-        asks = [[asdict(ask) for ask in batch] for batch in batches]
-        job = {"policy": str(policy), "guides": guides, "engine": engine, "batches": asks}
+        requests = [[asdict(request) for request in batch] for batch in batches]
+        job = {"policy": str(policy), "guides": guides, "engine": engine, "batches": requests}
         (folder / "job.json").write_text(json.dumps(job, default=str))
         files = (f"{folder}/{name}.json" for name in ("job", "result"))
         command = [sys.executable, "-m", "tests.support.guided_engine", *files]
@@ -75,14 +77,14 @@ def main(job: Path, result: Path) -> None:
     counts: Counter[str] = Counter()
     core = engine.engine_core.engine_core
     _watch(core.scheduler, counts)
-    batches = [_run(engine, made, [Ask(**ask) for ask in batch]) for batch in asked["batches"]]
+    batches = [_run(engine, made, [GuidedRequest(**request) for request in batch]) for batch in asked["batches"]]
     model = core.model_executor.driver_worker.worker.model_runner.model
     shared = {name: _shared(guide, model.policy) for name, guide in model.models.items()} if guides else {}
     attention = sorted(engine.vllm_config.compilation_config.static_forward_context)
     result.write_text(json.dumps({"batches": batches, "counts": counts, "shared": shared, "attention": attention}))
 
 
-def _run(engine: Any, plan: Any, asks: list[Ask]) -> list[Json | None]:
+def _run(engine: Any, plan: Any, requests: list[GuidedRequest]) -> list[Json | None]:
     """What came of each request; None of an aborted one."""
     from vllm import SamplingParams
     from vllm.inputs.engine import tokens_input
@@ -90,20 +92,20 @@ def _run(engine: Any, plan: Any, asks: list[Ask]) -> list[Json | None]:
 
     ended: dict[str, Json] = {}
     step = 0
-    while step <= max(ask.arrives for ask in asks) or engine.has_unfinished_requests():
-        for i, ask in enumerate(asks):
-            if ask.arrives == step:
-                weights = plan.weights(ask.guides, ask.policy)
-                params = SamplingParams(**ask.params, extra_args=plan.extra_args(weights), detokenize=False)
+    while step <= max(request.arrives for request in requests) or engine.has_unfinished_requests():
+        for i, request in enumerate(requests):
+            if request.arrives == step:
+                weights = plan.weights(request.guides, request.policy)
+                params = SamplingParams(**request.params, extra_args=plan.extra_args(weights), detokenize=False)
                 params.output_kind = RequestOutputKind.FINAL_ONLY
-                engine.add_request(str(i), tokens_input(ask.prompt, cache_salt=plan.salt(weights)), params)
-            if ask.leaves is not None and ask.arrives + ask.leaves == step:
+                engine.add_request(str(i), tokens_input(request.prompt, cache_salt=plan.salt(weights)), params)
+            if request.leaves is not None and request.arrives + request.leaves == step:
                 engine.abort_request([str(i)])
         for output in engine.step():
             if output.finished:
                 ended[output.request_id] = _report(output)
         step += 1
-    return [ended.get(str(i)) for i in range(len(asks))]
+    return [ended.get(str(i)) for i in range(len(requests))]
 
 
 def _report(output: Any) -> Json:

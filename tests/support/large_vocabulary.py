@@ -9,7 +9,7 @@ WORDS = 49_152
 LONGEST = 128
 
 
-def make(root: Path) -> dict[str, Path]:
+def make_large_vocabulary_models(root: Path) -> dict[str, Path]:
     """Save a policy and a guide with the same vocabulary under `root`; return their paths by name."""
     return {"policy": _save(root / "policy", 0, layers=2), "guide": _save(root / "guide", 1, layers=1)}
 

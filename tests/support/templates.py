@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from evaluation.support.tiny_models import CORPUS, tokenizer
+from evaluation.support.tiny_models import CORPUS, make_tokenizer
 
 MARKED = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
@@ -20,7 +20,7 @@ def made(template: str | None, *, size: int = 384, begins: bool = False, ends: b
     """A tokenizer whose `encode` adds a BOS, an EOS, both or none."""
     from tokenizers.processors import TemplateProcessing
 
-    fast = tokenizer(size, template)
+    fast = make_tokenizer(size, template)
     single = ("<s> " if begins else "") + "$A" + (" </s>" if ends else "")
     fast.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=[("<s>", 0), ("</s>", 1)])
     return fast

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from training.garden import store
 from training.garden.arms import arm_accuracy
-from training.garden.data import SCALES, Example, Scale, preference_pairs
+from training.garden.data import SCALES, DialogueExample, Scale, preference_pairs
 from training.garden.grammar import (
     KINDS,
     PLANTS,
     UNPARSED_HARMLESS,
     UNPARSED_HELPFUL,
-    Kind,
+    SentenceKind,
     all_questions,
     gold,
     sample_dialogue,
@@ -27,7 +27,7 @@ from training.garden.grammar import (
 )
 from training.garden.metrics import held_out_pairs
 from training.garden.rewards import reward_accuracy, score
-from training.garden.sampling import sample
+from training.garden.sampling import sample_answers
 from training.garden.study import Study
 from training.garden.tokenizer import EOS, decode_response, encode_prompt, encode_response
 from training.garden.value import Rollout, prefix_correlation
@@ -54,7 +54,9 @@ def study() -> Study:
 
 
 @given(kinds, plants, rngs)
-def test_gold_is_the_sum_of_the_kinds_that_were_written(kinds: list[Kind], plant: str, rng: random.Random) -> None:
+def test_gold_is_the_sum_of_the_kinds_that_were_written(
+    kinds: list[SentenceKind], plant: str, rng: random.Random
+) -> None:
     worth = gold(write(kinds, plant, rng))
     assert worth.helpful == sum(kind.helpful for kind in kinds)
     assert worth.harmless == sum(kind.harmless for kind in kinds)
@@ -62,7 +64,9 @@ def test_gold_is_the_sum_of_the_kinds_that_were_written(kinds: list[Kind], plant
 
 
 @given(kinds.filter(bool), plants, rngs)
-def test_an_unfinished_sentence_is_worth_that_of_gibberish(kinds: list[Kind], plant: str, rng: random.Random) -> None:
+def test_an_unfinished_sentence_is_worth_that_of_gibberish(
+    kinds: list[SentenceKind], plant: str, rng: random.Random
+) -> None:
     cut = gold(write(kinds, plant, rng).removesuffix("."))
     whole = gold(write(kinds[:-1], plant, rng))
     assert cut.helpful == whole.helpful + UNPARSED_HELPFUL
@@ -151,8 +155,8 @@ def test_guidance_pays_reward_with_kl(study: Study) -> None:
 
 def test_the_prefix_scorer_knows_more_as_the_answer_goes_on(study: Study) -> None:
     answers = [
-        Example(prompt, one.tokens)
-        for prompt, one in zip(study.prompts, sample(study.policy, study.prompts, seed=5), strict=True)
+        DialogueExample(prompt, one.tokens)
+        for prompt, one in zip(study.prompts, sample_answers(study.policy, study.prompts, seed=5), strict=True)
     ]
     rewards = score(study.models["reward_helpful"], [answer.tokens for answer in answers]).tolist()
     rollouts = [Rollout(answer, reward) for answer, reward in zip(answers, rewards, strict=True)]

@@ -15,10 +15,10 @@ from training.guides import adapter
 from training.guides.evaluate import distinct_2, mean_and_error
 from training.guides.halves import TOP, top
 from training.guides.pairs import pairs_of
-from training.guides.sampling import Draw, chunks, policy_exponent, sample
+from training.guides.review_judge import judge, untouched
+from training.guides.sampling import DrawnCompletion, chunks, policy_exponent, sample_chunks
 from training.guides.study import SHARES, WEIGHTS, laws
-from training.guides.train import Recipe, log_probs, loss_of, train
-from training.guides.verdict import judge, untouched
+from training.guides.train import GuideRecipe, log_probs, loss_of, train_guide
 from training.sentiment.data import Review
 
 VOCABULARY, END = 6, 0
@@ -79,8 +79,8 @@ def completions(tokens: int) -> Iterator[list[int]]:
                 yield list(ids)
 
 
-def draw_of(prompt: int, ids: list[int], log_prob: float = 0.0) -> Draw:
-    return Draw(prompt, ids, log_prob, 0.0, torch.empty(0, 0))
+def draw_of(prompt: int, ids: list[int], log_prob: float = 0.0) -> DrawnCompletion:
+    return DrawnCompletion(prompt, ids, log_prob, 0.0, torch.empty(0, 0))
 
 
 @pytest.mark.parametrize("ratio", [False, True])
@@ -103,7 +103,7 @@ def test_draws_follow_the_law_they_name(policy: Any, other: Any, ratio: bool) ->
     assert kl > 0.05
 
     guides = [(top(other, LAYERS), 1.5)]
-    (draws,) = sample(policy, [prompt], n, tokens=2, seed=0, guides=guides, ratio=ratio)
+    (draws,) = sample_chunks(policy, [prompt], n, tokens=2, seed=0, guides=guides, ratio=ratio)
     for draw in draws:
         _, own, spread = exact[tuple(draw.ids)]
         assert draw.log_prob == pytest.approx(own, abs=1e-4)
@@ -132,7 +132,9 @@ def test_chunks_hold_every_prompt_once_and_one_length_each() -> None:
 
 
 def test_a_top_with_a_padded_batch_gives_the_whole_models_log_probabilities(policy: Any, other: Any) -> None:
-    draws = [draw for chunk in sample(policy, PROMPTS, 3, tokens=5, seed=1, keep_hidden=LAYERS) for draw in chunk]
+    draws = [
+        draw for chunk in sample_chunks(policy, PROMPTS, 3, tokens=5, seed=1, keep_hidden=LAYERS) for draw in chunk
+    ]
     assert len({len(draw.hidden) for draw in draws}) > 1
     with torch.no_grad():
         ours = log_probs(top(other, LAYERS), [(len(PROMPTS[draw.prompt]), draw) for draw in draws]).tolist()
@@ -165,25 +167,25 @@ def test_pairs_are_of_one_prompt_best_with_worst() -> None:
 
 
 def test_training_teaches_what_the_pairs_prefer(policy: Any) -> None:
-    draws = [d for c in sample(policy, PROMPTS, 40, tokens=6, seed=2, keep_hidden=LAYERS) for d in c]
+    draws = [d for c in sample_chunks(policy, PROMPTS, 40, tokens=6, seed=2, keep_hidden=LAYERS) for d in c]
     labels = [float(draw.ids.count(3)) for draw in draws]
     pairs = pairs_of(PROMPTS, draws, labels, ends=12, per=2, gap=1.0, seed=0)
-    recipe = Recipe(gap=1.0, layers=LAYERS, steps=30, learning_rate=5e-3, beta_r=0.5)
-    guide = train(policy, pairs, recipe, name="three", progress=False).merge_and_unload()
-    (plain,) = sample(policy, PROMPTS[:1], 400, tokens=6, seed=3)
-    (moved,) = sample(policy, PROMPTS[:1], 400, tokens=6, seed=3, guides=[(guide, 1.0)])
+    recipe = GuideRecipe(gap=1.0, layers=LAYERS, steps=30, learning_rate=5e-3, beta_r=0.5)
+    guide = train_guide(policy, pairs, recipe, name="three", progress=False).merge_and_unload()
+    (plain,) = sample_chunks(policy, PROMPTS[:1], 400, tokens=6, seed=3)
+    (moved,) = sample_chunks(policy, PROMPTS[:1], 400, tokens=6, seed=3, guides=[(guide, 1.0)])
 
-    def threes(some: list[Draw]) -> float:
+    def threes(some: list[DrawnCompletion]) -> float:
         return sum(draw.ids.count(3) for draw in some) / len(some)
 
     assert threes(moved) > 1.3 * threes(plain)
 
 
 def test_an_adapter_read_back_for_the_whole_model_is_the_one_trained(policy: Any, tmp_path: Path) -> None:
-    draws = [d for c in sample(policy, PROMPTS, 8, tokens=6, seed=4, keep_hidden=LAYERS) for d in c]
+    draws = [d for c in sample_chunks(policy, PROMPTS, 8, tokens=6, seed=4, keep_hidden=LAYERS) for d in c]
     pairs = pairs_of(PROMPTS, draws, [float(d.ids.count(3)) for d in draws], ends=4, per=2, gap=1.0, seed=0)
-    guide = train(
-        policy, pairs, Recipe(gap=1.0, layers=LAYERS, steps=4, learning_rate=1e-2), name="three", progress=False
+    guide = train_guide(
+        policy, pairs, GuideRecipe(gap=1.0, layers=LAYERS, steps=4, learning_rate=1e-2), name="three", progress=False
     )
     policy.save_pretrained(tmp_path / "policy")
     adapter.save(guide, tmp_path / "guide", below=1)

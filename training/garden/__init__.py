@@ -1,1 +1,1 @@
-"""A garden helpdesk: a world small enough to train in minutes, with exact scores for what is said in it."""
+"""A garden helpdesk: a world small enough to train in minutes, in which every answer has an exact gold score."""

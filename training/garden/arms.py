@@ -15,23 +15,25 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from training.garden.backbone import llama_config, start_from
-from training.garden.data import Pair
+from training.garden.data import PreferencePair
 from training.garden.fit import fit
 from training.garden.policy import response_log_probs
 
 
-def _margins(model: Any, pairs: Sequence[Pair]) -> Tensor:
-    """log pi_r(y_w | x) - log pi_r(y_l | x) in nats; [len(pairs)]."""
+def _margins(model: Any, pairs: Sequence[PreferencePair]) -> Tensor:
+    """Return log pi_r(y_w | x) - log pi_r(y_l | x) in nats; [len(pairs)]."""
     log_probs, weights = response_log_probs(model, [p.chosen for p in pairs] + [p.rejected for p in pairs])
     chosen, rejected = (log_probs * weights).sum(1).chunk(2)
     return chosen - rejected
 
 
-def train_arm(policy: Any, pairs: list[Pair], name: str, seed: int, steps: int = 200, beta_r: float = 0.1) -> Any:
-    """An ARM that starts from the policy's weights; `beta_r` as in the loss above, per nat."""
+def train_arm(
+    policy: Any, pairs: list[PreferencePair], name: str, seed: int, steps: int = 200, beta_r: float = 0.1
+) -> Any:
+    """Train an ARM from the policy's weights; `beta_r` is that of the loss above, per nat."""
     model = start_from(policy, LlamaForCausalLM(llama_config(policy.config.vocab_size)))
 
-    def loss_of(batch: list[Pair]) -> Tensor:
+    def loss_of(batch: list[PreferencePair]) -> Tensor:
         return -F.logsigmoid(beta_r * _margins(model, batch)).mean()
 
     fit(model, pairs, loss_of, name=name, steps=steps, batch=24, seed=seed, weight_decay=0.0)
@@ -39,7 +41,7 @@ def train_arm(policy: Any, pairs: list[Pair], name: str, seed: int, steps: int =
 
 
 @torch.inference_mode()
-def arm_accuracy(model: Any, pairs: Sequence[Pair], batch: int = 128) -> float:
-    """The share of pairs whose chosen answer is the likelier one."""
+def arm_accuracy(model: Any, pairs: Sequence[PreferencePair], batch: int = 128) -> float:
+    """Return the share of pairs in which the chosen answer is the likelier one."""
     margins = torch.cat([_margins(model, pairs[i : i + batch]) for i in range(0, len(pairs), batch)])
     return (margins > 0).float().mean().item()

@@ -1,4 +1,4 @@
-"""The one architecture all six models share: a two-layer Llama, and how token lists become its tensors."""
+"""The architecture of all six models, a two-layer Llama, and the tensors that it reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTEXT = 256
 
 
 def llama_config(vocabulary: int, **head: Any) -> Any:
-    """The configuration of a model on this vocabulary; `head` adds what a classifier head needs."""
+    """Return the configuration of a model with `vocabulary` tokens; `head` has the fields of a classifier head."""
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=128,
@@ -33,15 +33,15 @@ def llama_config(vocabulary: int, **head: Any) -> Any:
 
 
 def scalar_head(vocabulary: int) -> Any:
-    """The configuration of a model with one real-valued output.
+    """Return the configuration of a model with one real-valued output.
 
-    `regression` tells serving engines to return it as it is, without a sigmoid.
+    It is marked as a regression, so that serving engines return the output without a sigmoid.
     """
     return llama_config(vocabulary, num_labels=1, problem_type="regression", classifier_dropout=0.0)
 
 
 def start_from(policy: Any, model: Any) -> Any:
-    """`model` with the policy's transformer weights (and, being tied, its token embeddings)."""
+    """Return `model` with the policy's transformer weights and, since they are tied, its token embeddings."""
     model.model.load_state_dict(policy.model.state_dict())
     model.tie_weights()
     return model
@@ -59,6 +59,6 @@ def pad(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def response_mask(prompts: Sequence[Sequence[int]], mask: Tensor) -> Tensor:
-    """1.0 where the token belongs to the answer, 0.0 elsewhere; like `mask` [rows, length], padded right."""
+    """Return 1.0 at tokens of the answer and 0.0 elsewhere, in the shape of `mask`: [rows, length], padded right."""
     starts = torch.tensor([len(prompt) for prompt in prompts])[:, None]
     return (mask.bool() & (torch.arange(mask.shape[1]) >= starts)).float()

@@ -11,7 +11,7 @@ B = TypeVar("B")
 TURNS = 10  # of the event loop in which other tasks may join a batch
 
 
-class Batcher(Generic[A, B]):
+class BatchedFunction(Generic[A, B]):
     """A function on lists as a coroutine: it runs once on the items of all calls that wait for it."""
 
     def __init__(self, compute: Callable[[list[A]], list[B]]) -> None:

@@ -1,4 +1,4 @@
-"""What the models learn from: dialogues for the policy, noisily labelled pairs for rewards and ARMs."""
+"""Training data: dialogues for the policy, pairs with noisy labels for rewards and ARMs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCALES: tuple[Scale, Scale] = ("helpful", "harmless")
 
 
 @dataclass(frozen=True)
-class Example:
+class DialogueExample:
     """Token ids of a prompt (from `<bos>`) and of an answer (to `<eos>`)."""
 
     prompt: list[int]
@@ -27,31 +27,40 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PreferencePair:
     """Two answers to one prompt, the preferred one first."""
 
-    chosen: Example
-    rejected: Example
+    chosen: DialogueExample
+    rejected: DialogueExample
 
 
-def policy_corpus(tokenizer: Any, count: int, stream: str) -> list[Example]:
-    """`count` sampled dialogues, good and bad answers alike: the policy is to be mediocre, not aligned.
+def policy_corpus(tokenizer: Any, count: int, stream: str) -> list[DialogueExample]:
+    """Return `count` sampled dialogues with good and bad answers, so that the policy is mediocre and not aligned.
 
     Equal `stream`s give equal dialogues.
     """
     rng = random.Random(f"corpus/{stream}")
     dialogues = (sample_dialogue(rng) for _ in range(count))
-    return [Example(encode_prompt(tokenizer, d.question), encode_response(tokenizer, d.response)) for d in dialogues]
+    return [
+        DialogueExample(encode_prompt(tokenizer, d.question), encode_response(tokenizer, d.response)) for d in dialogues
+    ]
 
 
-def preference_pairs(tokenizer: Any, scale: Scale, count: int, stream: str, sharpness: float = 3.0) -> list[Pair]:
-    """`count` pairs of answers that differ on `scale`, labelled as a Bradley-Terry judge would.
+def preference_pairs(
+    tokenizer: Any, scale: Scale, count: int, stream: str, sharpness: float = 3.0
+) -> list[PreferencePair]:
+    """Return pairs of answers that differ on a scale, labelled by the Bradley-Terry model.
 
-    The better answer by `gap` points is preferred with probability sigmoid(sharpness * gap); `math.inf`
-    labels without error. Equal `stream`s give equal pairs.
+    Args:
+        tokenizer: the world's own.
+        scale: what the label is about.
+        count: pairs.
+        stream: equal streams give equal pairs.
+        sharpness: an answer that is better by `gap` points is preferred with probability sigmoid(sharpness * gap);
+            `math.inf` labels without error.
     """
     rng = random.Random(f"pairs/{scale}/{stream}")
-    pairs: list[Pair] = []
+    pairs: list[PreferencePair] = []
     while len(pairs) < count:
         question, plant = sample_question(rng)
         first, second = sample_response(plant, rng), sample_response(plant, rng)
@@ -61,6 +70,6 @@ def preference_pairs(tokenizer: Any, scale: Scale, count: int, stream: str, shar
         if rng.random() >= 1 / (1 + math.exp(-sharpness * gap)):
             first, second = second, first
         prompt = encode_prompt(tokenizer, question)
-        chosen, rejected = (Example(prompt, encode_response(tokenizer, text)) for text in (first, second))
-        pairs.append(Pair(chosen, rejected))
+        chosen, rejected = (DialogueExample(prompt, encode_response(tokenizer, text)) for text in (first, second))
+        pairs.append(PreferencePair(chosen, rejected))
     return pairs

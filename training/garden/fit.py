@@ -1,4 +1,4 @@
-"""One way to train all six: AdamW for a fixed number of steps, so that a rebuild gives the same bytes."""
+"""The training loop of all six models: AdamW for a fixed number of steps, so that a rebuild gives the same bytes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,20 @@ def fit(
     peak: float = 1e-3,
     weight_decay: float = 0.01,
 ) -> None:
-    """Minimise `loss_of`, the mean over `batch` examples drawn without replacement, in exactly `steps` steps.
+    """Minimise a loss, and leave the model in evaluation mode.
 
     The learning rate rises linearly to `peak` in 20 steps and falls along a cosine to a twentieth of it.
-    Leaves the model in evaluation mode.
+
+    Args:
+        model: what is trained.
+        examples: the data.
+        loss_of: the mean loss of a batch.
+        name: shown beside the progress; the order of the data depends on it.
+        steps: exactly so many.
+        batch: examples of each step, drawn without replacement.
+        seed: of the order of the data.
+        peak: learning rate.
+        weight_decay: AdamW's.
     """
     rng = random.Random(f"fit/{name}/{seed}")
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=weight_decay)

@@ -1,4 +1,4 @@
-"""Held-out numbers of the six models, the ones `metrics.json` records."""
+"""Held-out metrics of the six models, which `metrics.json` records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from training.garden.arms import arm_accuracy
-from training.garden.data import SCALES, Pair, Scale, policy_corpus, preference_pairs
+from training.garden.data import SCALES, PreferencePair, Scale, policy_corpus, preference_pairs
 from training.garden.policy import response_log_probs
 from training.garden.rewards import reward_accuracy
 from training.garden.value import Rollout, prefix_correlation
@@ -16,21 +16,23 @@ from training.garden.value import Rollout, prefix_correlation
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 
 
-def held_out_pairs(tokenizer: Any, scale: Scale, seed: int, count: int = 200) -> list[Pair]:
-    """Pairs no model was trained on, labelled without error."""
+def held_out_pairs(tokenizer: Any, scale: Scale, seed: int, count: int = 200) -> list[PreferencePair]:
+    """Return pairs that no model was trained on, labelled without error."""
     return preference_pairs(tokenizer, scale, count, f"held-out/{seed}", sharpness=math.inf)
 
 
 @torch.inference_mode()
 def policy_loss(policy: Any, tokenizer: Any, seed: int, count: int = 256) -> float:
-    """Cross-entropy of `count` fresh answers, in nats per token."""
+    """Return the cross-entropy of `count` new answers, in nats per token."""
     fresh = policy_corpus(tokenizer, count, f"held-out/{seed}")
     log_probs, weights = response_log_probs(policy, fresh)
     return (-(log_probs * weights).sum() / weights.sum()).item()
 
 
-def measure(models: dict[str, Any], tokenizer: Any, rollouts: list[Rollout], seed: int) -> dict[str, dict[str, float]]:
-    """By model: cross-entropy of the policy, pair accuracies, and how well V foretells fresh `rollouts`."""
+def measure_models(
+    models: dict[str, Any], tokenizer: Any, rollouts: list[Rollout], seed: int
+) -> dict[str, dict[str, float]]:
+    """Return metrics by model: cross-entropy, pair accuracies, and the correlation of V with new rollouts' rewards."""
     value = models["value_helpful"]
     numbers = {
         "policy": {"nats_per_token": policy_loss(models["policy"], tokenizer, seed)},

@@ -1,4 +1,4 @@
-"""The policy: a causal LM on good and bad answers alike, the frozen model that everything else works on."""
+"""The policy: a causal LM trained on good and bad answers alike."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from training.garden.backbone import llama_config, pad, response_mask
-from training.garden.data import Example
+from training.garden.data import DialogueExample
 from training.garden.fit import fit
 
 
-def response_log_probs(model: Any, examples: list[Example]) -> tuple[Tensor, Tensor]:
-    """Log-probability (nats) of every next token, and 1.0 where that token is the answer's.
+def response_log_probs(model: Any, examples: list[DialogueExample]) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of every next token in nats, and 1.0 at tokens of the answer.
 
-    Both [len(examples), longest - 1].
+    Both have the shape [len(examples), longest - 1].
     """
     ids, mask = pad([example.tokens for example in examples])
     logits = model(ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
@@ -25,12 +25,12 @@ def response_log_probs(model: Any, examples: list[Example]) -> tuple[Tensor, Ten
     return log_probs, response_mask([example.prompt for example in examples], mask)[:, 1:]
 
 
-def train_policy(corpus: list[Example], vocabulary: int, seed: int, steps: int = 400) -> Any:
-    """Maximum likelihood of the answers given their prompts, from random weights."""
+def train_policy(corpus: list[DialogueExample], vocabulary: int, seed: int, steps: int = 400) -> Any:
+    """Train by maximum likelihood of the answers given their prompts, from random weights."""
     torch.manual_seed(seed)
     model = LlamaForCausalLM(llama_config(vocabulary))
 
-    def loss_of(batch: list[Example]) -> Tensor:
+    def loss_of(batch: list[DialogueExample]) -> Tensor:
         log_probs, weights = response_log_probs(model, batch)
         return -(log_probs * weights).sum() / weights.sum()
 

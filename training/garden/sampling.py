@@ -14,7 +14,7 @@ from training.guided_reference import GuidedDraw, Guides
 MAX_TOKENS = 72  # the world's own answers have at most about 60
 
 
-def sample(
+def sample_answers(
     policy: Any,
     prompts: Sequence[Sequence[int]],
     *,
@@ -27,4 +27,6 @@ def sample(
     The draws are a function of `seed` and of the whole batch of prompts.
     """
     generator = torch.Generator().manual_seed(seed)
-    return guided_reference.sample(policy, prompts, tokens=max_tokens, end=EOS, generator=generator, guides=guides)
+    return guided_reference.sample_guided(
+        policy, prompts, tokens=max_tokens, end=EOS, generator=generator, guides=guides
+    )

@@ -13,8 +13,8 @@ from decoders.core import Candidate, EntropyStop, Prompt, Rng, Sampling, TokenLa
 from decoders.events import Done, Result
 from decoders.models import Models
 from decoders.rng import SeededRng
-from training.garden.batching import Batcher
-from training.garden.sampling import MAX_TOKENS, sample
+from training.garden.batching import BatchedFunction
+from training.garden.sampling import MAX_TOKENS, sample_answers
 from training.garden.tokenizer import EOS
 
 ROWS = 1024  # completions drawn in one batch
@@ -31,7 +31,7 @@ class GardenPolicy:
 
     def __init__(self, model: Any, seed: int) -> None:
         self._model, self._seed = model, seed
-        self._draw = Batcher(self._draw_batch)
+        self._draw = BatchedFunction(self._draw_batch)
 
     async def sample(
         self,
@@ -79,7 +79,7 @@ class GardenPolicy:
         for start in range(0, len(items), ROWS):
             batch = items[start : start + ROWS]
             longest = max(tokens for _, tokens in batch)
-            found = sample(self._model, [prefix for prefix, _ in batch], seed=self._seed, max_tokens=longest)
+            found = sample_answers(self._model, [prefix for prefix, _ in batch], seed=self._seed, max_tokens=longest)
             drawn += [tuple(one.tokens[:tokens]) for one, (_, tokens) in zip(found, batch, strict=True)]
             self._seed += 1
         return drawn
@@ -99,7 +99,7 @@ class GardenReward:
             rewards: list[float] = score(sequences).tolist()
             return rewards
 
-        self._score = Batcher(compute)
+        self._score = BatchedFunction(compute)
 
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:
         return await self._score([prompt.tokens + completion.tokens for completion in completions])

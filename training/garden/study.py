@@ -21,7 +21,7 @@ from decoders.events import Result
 from training.garden import store
 from training.garden.grammar import all_questions, gold
 from training.garden.rewards import score
-from training.garden.sampling import sample
+from training.garden.sampling import sample_answers
 from training.garden.search import search
 from training.garden.tokenizer import decode_response, encode_prompt
 from training.garden.value import score_prefixes
@@ -94,7 +94,7 @@ class Study:
     def guided(self, weights: dict[str, float], seed: int) -> tuple[Answers, float]:
         """Return samples with ARMs as guides, by name and weight, and their mean KL."""
         guides = [(self.models[name], weight) for name, weight in weights.items()]
-        drawn = sample(self.policy, self.prompts, seed=seed, guides=guides)
+        drawn = sample_answers(self.policy, self.prompts, seed=seed, guides=guides)
         return [one.tokens for one in drawn], fmean(one.kl for one in drawn)
 
     def blockwise(self, candidates: int, seed: int) -> tuple[Answers, float]:

@@ -1,8 +1,8 @@
-"""Text to tokens: a byte-level BPE learnt from the world's own sentences, with a chat template.
+"""The tokenizer: a byte-level BPE trained on the world's own sentences, with a chat template.
 
-A dialogue reads `<bos>user: QUESTION\\nassistant: ANSWER<eos>`. No token crosses from the prompt into the
-answer, because the answer's first token starts with the space after the colon: tokenizing both parts
-separately, together, or as chat messages gives the same ids.
+A dialogue is `<bos>user: QUESTION\\nassistant: ANSWER<eos>`. The answer's first token starts with the space after the
+colon, so no token belongs to both prompt and answer: tokenizing them separately, together or as chat messages gives the
+same ids.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _CHAT_TEMPLATE = (
 
 
 def prompt_text(question: str) -> str:
-    """What the policy is asked to continue."""
+    """Return the text that the policy continues."""
     return f"user: {question}\nassistant:"
 
 
 def build_tokenizer(seed: int, dialogues: int = 4000, vocabulary: int = 1024) -> Any:
-    """A Transformers tokenizer trained on `dialogues` sampled dialogues; at most `vocabulary` tokens."""
+    """Train a tokenizer of at most `vocabulary` tokens on `dialogues` sampled dialogues."""
     rng = random.Random(f"tokenizer/{seed}")
     sampled = (sample_dialogue(rng) for _ in range(dialogues))
     bpe = Tokenizer(models.BPE())
@@ -61,18 +61,18 @@ def build_tokenizer(seed: int, dialogues: int = 4000, vocabulary: int = 1024) ->
 
 
 def encode_prompt(tokenizer: Any, question: str) -> list[int]:
-    """Token ids of the prompt, `<bos>` first."""
+    """Return the token ids of the prompt, `<bos>` first."""
     ids: list[int] = tokenizer.encode(prompt_text(question))
     return ids
 
 
 def encode_response(tokenizer: Any, response: str) -> list[int]:
-    """Token ids of a finished answer, `<eos>` last."""
+    """Return the token ids of a finished answer, `<eos>` last."""
     ids: list[int] = tokenizer.encode(" " + response, add_special_tokens=False)
     return [*ids, EOS]
 
 
 def decode_response(tokenizer: Any, tokens: list[int]) -> str:
-    """The answer's text, without special tokens and the leading space."""
+    """Return the answer's text, without special tokens and without the leading space."""
     text: str = tokenizer.decode(tokens, skip_special_tokens=True)
     return text.strip()

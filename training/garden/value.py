@@ -1,6 +1,6 @@
-"""The prefix scorer V(x, y_<=t): the reward to expect if the policy goes on from here, read at every token.
+"""The prefix scorer V(x, y_<=t): the expected reward if the policy continues the answer, read at every token.
 
-CD-FUDGE of Mudgal et al. 2023, "Controlled Decoding": on rollouts y of the policy, minimise
+It is trained by CD-FUDGE [Mudgal et al. 2023, "Controlled Decoding"]: on rollouts y of the policy, minimise
 1/2 sum_t (V(x, y_<=t) - r(x, y))^2. As a token classifier it also serves as a process reward.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import LlamaForTokenClassification
 
 from training.garden.backbone import pad, response_mask, scalar_head, start_from
-from training.garden.data import Example
+from training.garden.data import DialogueExample
 from training.garden.fit import fit
 
 
@@ -23,19 +23,19 @@ from training.garden.fit import fit
 class Rollout:
     """A prompt, the policy's answer to it, and the answer's reward."""
 
-    example: Example
+    example: DialogueExample
     reward: float
 
 
 def _values(model: Any, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """V at every token and the attention mask, both [len(sequences), longest]."""
+    """Return V at every token and the attention mask, both [len(sequences), longest]."""
     ids, mask = pad(sequences)
     return model(ids, attention_mask=mask, use_cache=False).logits[..., 0], mask
 
 
 @torch.inference_mode()
 def score_prefixes(model: Any, prefixes: Sequence[Sequence[int]], batch: int = 512) -> Tensor:
-    """V at the last token of every prefix, in the reward's units; [len(prefixes)]."""
+    """Return V at the last token of every prefix, in the reward's units; [len(prefixes)]."""
     scores = []
     for start in range(0, len(prefixes), batch):
         values, mask = _values(model, prefixes[start : start + batch])
@@ -44,10 +44,10 @@ def score_prefixes(model: Any, prefixes: Sequence[Sequence[int]], batch: int = 5
 
 
 def train_value(policy: Any, rollouts: list[Rollout], name: str, seed: int, steps: int = 200) -> Any:
-    """A prefix scorer on the policy's backbone.
+    """Train a prefix scorer that starts from the policy's weights.
 
-    Trained on standardised rewards, which suits the learning rate; the head is scaled back afterwards, so
-    that V is in the reward's own units.
+    Training uses standardised rewards, which suit the learning rate; then the head is scaled back, so that V is in the
+    reward's own units.
     """
     torch.manual_seed(seed)
     model = start_from(policy, LlamaForTokenClassification(scalar_head(policy.config.vocab_size)))
@@ -67,7 +67,7 @@ def train_value(policy: Any, rollouts: list[Rollout], name: str, seed: int, step
 
 
 def prefix_correlation(model: Any, rollouts: Sequence[Rollout], fraction: float) -> float:
-    """Pearson correlation of V after `fraction` of the answer's tokens with the finished answer's reward."""
+    """Return the Pearson correlation of V after `fraction` of an answer's tokens with the finished answer's reward."""
     prefixes = [r.example.prompt + r.example.response[: round(fraction * len(r.example.response))] for r in rollouts]
     rewards = torch.tensor([rollout.reward for rollout in rollouts])
     return torch.corrcoef(torch.stack([score_prefixes(model, prefixes), rewards]))[0, 1].item()

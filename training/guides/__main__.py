@@ -1,7 +1,7 @@
 """`python -m training.guides [positive|brief|all]`: train the demo's guides, ship them, and measure what they give.
 
-Rollouts of the policy are made once and labelled for each guide, so `all` costs less than one after the other. What is
-measured is the file that ships, read back, on prompts of which no frame was trained on.
+Rollouts of the policy are drawn once and labelled for each guide, so `all` costs less than one guide after the other.
+The measurement loads the files that ship, and its prompts share no frame with the training prompts.
 """
 
 import argparse
@@ -15,16 +15,16 @@ from training.guides import adapter, rollouts
 from training.guides.evaluate import table
 from training.guides.halves import load_policy
 from training.guides.pairs import pairs_of
-from training.guides.record import read, write
+from training.guides.record import read_record, write_record
+from training.guides.review_judge import judge_of_reviews
 from training.guides.study import scorers, study
-from training.guides.train import RECIPES, train
-from training.guides.verdict import judge_of_reviews
+from training.guides.train import RECIPES, train_guide
 from training.sentiment import prompts
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything: one prompt and review in `stride`, completions of a prompt, a cap on training steps."""
+    """The size of a run: one prompt and one review in `stride`, completions of each prompt, training steps at most."""
 
     stride: int = 1
     rollouts: int = 16
@@ -36,15 +36,15 @@ QUICK = Size(stride=10, rollouts=2, held_out=2, steps=2)
 
 
 def main() -> None:
-    """Train on one thread, so that sums are taken in one order."""
+    """Train on one thread, so that the order of sums is fixed."""
     import torch
 
     parser = argparse.ArgumentParser(prog="python -m training.guides", description=__doc__)
     parser.add_argument("guide", nargs="?", choices=[*RECIPES, "all"], default="all")
     parser.add_argument("--out", type=Path, help="where the adapters' directories go (default: the demo's assets)")
     parser.add_argument("--margin", type=float, default=1.0, help="m of the loss: 0 is GenARM's own (default: 1)")
-    parser.add_argument("--quick", action="store_true", help="a few steps, shipping nothing, to see that it runs")
-    parser.add_argument("--measure", action="store_true", help="train nothing, measure what is there")
+    parser.add_argument("--quick", action="store_true", help="a few steps as a trial; writes nothing to --out")
+    parser.add_argument("--measure", action="store_true", help="train nothing; measure the guides in --out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     names = list(RECIPES) if arguments.guide == "all" else [arguments.guide]
@@ -54,48 +54,48 @@ def main() -> None:
         shipped = arguments.out or adapter.ASSETS
         out = Path(scratch) if arguments.quick else shipped
         if not arguments.measure:
-            make(names, out, world, size, arguments.margin)
-        measure(names, shipped if arguments.measure else out, out, world, size)
+            train_guides(names, out, world, size, arguments.margin)
+        measure_guides(names, shipped if arguments.measure else out, out, world, size)
 
 
-def make(names: list[str], out: Path, world: DemoWorld, size: Size, margin: float) -> None:
-    """Train the named guides into directories of `out`, with a record of how."""
+def train_guides(names: list[str], out: Path, world: DemoWorld, size: Size, margin: float) -> None:
+    """Train the named guides into directories of `out`, each with a record of its training."""
     from transformers import AutoTokenizer
 
-    began = time.process_time()
+    started = time.process_time()
     policy, tokenizer = load_policy(world.policy), AutoTokenizer.from_pretrained(world.policy)
     asked = rollouts.prompt_ids(prompts.TRAINING_RAW, prompts.TRAINING_CHAT, tokenizer)[:: size.stride]
     draws = rollouts.roll_out(policy, asked, size.rollouts, seed=0)
-    shared = time.process_time() - began
+    shared = time.process_time() - started
     for name in names:
-        began = time.process_time()
+        started = time.process_time()
         recipe = replace(RECIPES[name], steps=min(RECIPES[name].steps, size.steps), margin=margin)
         if name == "positive":
             labels = rollouts.sentiment(world.reward, asked, draws)
         else:
             labels = rollouts.brevity(draws, tokenizer)
         pairs = pairs_of(asked, draws, labels, ends=recipe.ends, per=recipe.per, gap=recipe.gap, seed=recipe.seed)
-        guide = train(policy, pairs, recipe, name=name)
+        guide = train_guide(policy, pairs, recipe, name=name)
         adapter.save(guide, out / name, below=policy.config.num_hidden_layers - recipe.layers)
-        seconds = {"rollouts": round(shared), "labels_and_training": round(time.process_time() - began)}
+        seconds = {"rollouts": round(shared), "labels_and_training": round(time.process_time() - started)}
         made_of = {"prompts": len(asked), "rollouts": len(draws), "pairs": len(pairs)}
-        write(out / name, {"form": "ratio", "recipe": asdict(recipe), **made_of, "cpu_seconds": seconds})
+        write_record(out / name, {"form": "ratio", "recipe": asdict(recipe), **made_of, "cpu_seconds": seconds})
 
 
-def measure(names: list[str], source: Path, out: Path, world: DemoWorld, size: Size) -> None:
-    """Print the table of the named guides in `source`, and put it in their records in `out`."""
+def measure_guides(names: list[str], source: Path, out: Path, world: DemoWorld, size: Size) -> None:
+    """Measure the named guides in `source`; print the table, and add it to their records in `out`."""
     from transformers import AutoTokenizer
 
-    began = time.process_time()
+    started = time.process_time()
     policy, tokenizer = load_policy(world.policy), AutoTokenizer.from_pretrained(world.policy)
     judge, accuracy = judge_of_reviews(size.stride)
     held_out = rollouts.prompt_ids(prompts.HELD_OUT_RAW, prompts.HELD_OUT_CHAT, tokenizer)[:: size.stride]
     guides = {name: adapter.load(world.policy, source / name) for name in names}
     rows = study(policy, held_out, guides, scorers(world.reward, judge, tokenizer), n=size.held_out)
     for name in names:
-        write(out / name, {**read(source / name), "judge_accuracy": accuracy, "rows": rows})
+        write_record(out / name, {**read_record(source / name), "judge_accuracy": accuracy, "rows": rows})
     print(table(rows))
-    print(f"measuring took {time.process_time() - began:.0f} s of the processor")
+    print(f"measuring took {time.process_time() - started:.0f} s of the processor")
 
 
 if __name__ == "__main__":

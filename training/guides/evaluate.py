@@ -1,6 +1,6 @@
-"""What a guide is worth on held-out prompts: rewards, independent scores, KL, variety, beside what temperature gives.
+"""Measurements of a guided law on held-out prompts: rewards, independent scores, KL, length and variety.
 
-Each number is a mean over prompts, with the standard error of that mean over prompts; KL is in nats of the policy.
+Each number is a mean over prompts with its standard error; KL is to the policy, in nats.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,15 +10,15 @@ from statistics import fmean, stdev
 from typing import Any
 
 from training.guided_reference import Guides
-from training.guides.sampling import Draw, sample
+from training.guides.sampling import DrawnCompletion, sample_chunks
 
-Scorer = Callable[[list[list[int]], list[Draw]], list[float]]
-"""Prompts and draws to one score per draw."""
+Scorer = Callable[[list[list[int]], list[DrawnCompletion]], list[float]]
+"""Takes prompts and completions; gives one score for each completion."""
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A row of the table: what is sampled from."""
+    """The law that a row of the table samples from."""
 
     name: str
     guides: Guides = ()
@@ -26,10 +26,10 @@ class Mixture:
     temperature: float = 1.0
 
 
-Row = dict[str, Any]
+LawRow = dict[str, Any]
 
 
-def measure(
+def measure_law(
     policy: Any,
     prompts: list[list[int]],
     law: Mixture,
@@ -38,21 +38,37 @@ def measure(
     n: int,
     tokens: int,
     seed: int,
-) -> Row:
-    """A row: the law's name, [mean, standard error] of each score, of KL and of the tokens, and distinct-2."""
-    chunks = sample(
+) -> LawRow:
+    """Sample from a law, and return its row of the table.
+
+    Args:
+        policy: a Llama in float32.
+        prompts: token ids.
+        law: what to sample from.
+        scorers: by column.
+        n: completions of each prompt.
+        tokens: of a completion, at most.
+        seed: of all draws.
+
+    Returns:
+        The law's name, [mean, standard error] of each score, of the KL and of the number of tokens, and distinct-2.
+    """
+    chunks = sample_chunks(
         policy, prompts, n, tokens=tokens, seed=seed, guides=law.guides, ratio=law.ratio, temperature=law.temperature
     )
     draws = [draw for chunk in chunks for draw in chunk]
     columns = {name: scorer(prompts, draws) for name, scorer in scorers.items()}
     columns["kl"] = [draw.kl for draw in draws]
     columns["tokens"] = [float(len(draw.ids)) for draw in draws]
-    row: Row = {name: list(mean_and_error(draws, values)) for name, values in columns.items()}
+    row: LawRow = {name: list(mean_and_error(draws, values)) for name, values in columns.items()}
     return {"law": law.name, **row, "distinct_2": round(distinct_2(draws), 3)}
 
 
-def mean_and_error(draws: Sequence[Draw], values: Sequence[float]) -> tuple[float, float]:
-    """The mean over prompts of each prompt's mean, and its standard error: draws of one prompt are not independent."""
+def mean_and_error(draws: Sequence[DrawnCompletion], values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean over prompts of each prompt's mean, and its standard error.
+
+    Prompts are the unit, since completions of one prompt are not independent.
+    """
     by_prompt: dict[int, list[float]] = {}
     for draw, value in zip(draws, values, strict=True):
         by_prompt.setdefault(draw.prompt, []).append(value)
@@ -60,14 +76,14 @@ def mean_and_error(draws: Sequence[Draw], values: Sequence[float]) -> tuple[floa
     return round(fmean(means), 3), round(stdev(means) / len(means) ** 0.5, 3)
 
 
-def distinct_2(draws: Sequence[Draw]) -> float:
-    """Different pairs of neighbouring tokens, as a share of all such pairs, in all draws together."""
+def distinct_2(draws: Sequence[DrawnCompletion]) -> float:
+    """Return the share of different pairs among all pairs of neighbouring tokens, in all completions together."""
     pairs = [pair for draw in draws for pair in pairwise(draw.ids)]
     return len(set(pairs)) / max(1, len(pairs))
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as text, one line each."""
+def table(rows: list[LawRow]) -> str:
+    """Return the rows as text, one line each."""
     columns = [name for name in rows[0] if name != "law"]
     width = max(len(row["law"]) for row in rows)
     lines = [f"{'':{width}} " + " ".join(f"{name:>15}" for name in columns)]

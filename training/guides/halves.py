@@ -1,7 +1,7 @@
-"""The policy in two parts: a trunk that guides share with it, and a top of which each guide has its own.
+"""The policy in two parts: lower layers that the guides share with it, and a top that each guide has of its own.
 
-A guide's adapter changes the last `TOP` layers only. Below them it computes what the policy computes, so the policy's
-hidden states at that depth are all that a guide needs, in training and in sampling alike.
+A guide's adapter changes the last `TOP` layers only. Below them a guide computes the same as the policy, so it needs
+only the policy's hidden states at that depth, in training and in sampling.
 """
 
 from pathlib import Path
@@ -10,18 +10,18 @@ from typing import Any
 import torch
 
 TOP = 15
-"""Layers of a guide that are its own, of the policy's 30."""
+"""The layers of a guide that differ from the policy's, of 30."""
 
 
 def load_policy(directory: Path) -> Any:
-    """The whole policy in float32, which a processor without bfloat16 arithmetic is much quicker at."""
+    """Load the whole policy in float32, which is much quicker on a processor without bfloat16 arithmetic."""
     from transformers import LlamaForCausalLM
 
     return LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
 
 
 def top(model: Any, layers: int = TOP) -> Any:
-    """A copy of a Llama's last `layers` layers, norm and head as a Llama of its own; its input is `inputs_embeds`."""
+    """Return a copy of a Llama's last `layers` layers, norm and head as a Llama; its input is `inputs_embeds`."""
     from transformers import LlamaForCausalLM
 
     config = type(model.config)(**{**model.config.to_dict(), "num_hidden_layers": layers})
@@ -39,12 +39,12 @@ def top(model: Any, layers: int = TOP) -> Any:
 
 
 def layer_of(name: str) -> int | None:
-    """The layer that a weight belongs to, from its name; None for embeddings, norm and head."""
+    """Return the layer of a weight, from its name; None for embeddings, norm and head."""
     _, found, after = name.partition(".layers.")
     return int(after.split(".")[0]) if found else None
 
 
 def at_layer(name: str, layer: int) -> str:
-    """The name of the same weight in another layer."""
+    """Return the name of the same weight in another layer."""
     before, _, after = name.partition(".layers.")
     return f"{before}.layers.{layer}.{after.split('.', 1)[1]}"

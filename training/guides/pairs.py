@@ -3,24 +3,38 @@
 import random
 from dataclasses import dataclass
 
-from training.guides.sampling import Draw
+from training.guides.sampling import DrawnCompletion
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two draws of one prompt; `start` is the prompt's length in tokens."""
+class DrawPair:
+    """Two completions of one prompt; `start` is the prompt's length in tokens."""
 
     start: int
-    chosen: Draw
-    rejected: Draw
+    chosen: DrawnCompletion
+    rejected: DrawnCompletion
 
 
 def pairs_of(
-    prompts: list[list[int]], draws: list[Draw], labels: list[float], *, ends: int, per: int, gap: float, seed: int
-) -> list[Pair]:
-    """Each of a prompt's `ends` best draws with `per` of its `ends` worst, chosen at random, shuffled.
+    prompts: list[list[int]],
+    draws: list[DrawnCompletion],
+    labels: list[float],
+    *,
+    ends: int,
+    per: int,
+    gap: float,
+    seed: int,
+) -> list[DrawPair]:
+    """Pair each of a prompt's `ends` best completions with `per` of its `ends` worst; return all pairs, shuffled.
 
-    Pairs whose labels differ by less than `gap` are left out: their order says more about the label than the text.
+    Args:
+        prompts: token ids.
+        draws: completions of the prompts.
+        labels: one for each completion; greater is better.
+        ends: the number of best and of worst completions of each prompt.
+        per: pairs of each best completion; the worst ones are chosen at random.
+        gap: labels must differ by this much, since a smaller difference is mostly noise of the label.
+        seed: of the choice and of the order.
     """
     rng = random.Random(seed)
     by_prompt: dict[int, list[int]] = {}
@@ -29,11 +43,11 @@ def pairs_of(
     pairs = []
     for index, places in sorted(by_prompt.items()):
         ranked = sorted(places, key=lambda place: labels[place])
-        # Never a draw on both sides, however few there are.
+        # No completion is among both the best and the worst, however few there are.
         size = min(ends, len(ranked) // 2)
         worst = ranked[:size]
         for good in reversed(ranked[len(ranked) - size :]):
             bad = [place for place in rng.sample(worst, min(per, size)) if labels[good] - labels[place] >= gap]
-            pairs += [Pair(len(prompts[index]), draws[good], draws[place]) for place in bad]
+            pairs += [DrawPair(len(prompts[index]), draws[good], draws[place]) for place in bad]
     rng.shuffle(pairs)
     return pairs

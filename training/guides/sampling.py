@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.guided_reference import Guides, draw, guided_law
+from training.guided_reference import Guides, draw_completions, guided_law
 
 ROWS = 160
 """Completions drawn at the same time."""
 
 
 @dataclass(frozen=True)
-class Draw:
+class DrawnCompletion:
     """One completion of the prompt with index `prompt`; `ids` end with the end-of-turn token if it ended by itself."""
 
     prompt: int
@@ -34,7 +34,7 @@ class Draw:
     [tokens, width]. Empty unless `sample` was called with `keep_hidden`."""
 
 
-def sample(
+def sample_chunks(
     policy: Any,
     prompts: list[list[int]],
     n: int,
@@ -45,8 +45,8 @@ def sample(
     ratio: bool = True,
     temperature: float = 1.0,
     keep_hidden: int | None = None,
-) -> Iterator[list[Draw]]:
-    """Draw completions of all prompts; yield them in chunks, shortest prompts first.
+) -> Iterator[list[DrawnCompletion]]:
+    """DrawnCompletion completions of all prompts; yield them in chunks, shortest prompts first.
 
     Args:
         policy: a Llama in float32.
@@ -64,9 +64,11 @@ def sample(
     for chunk in chunks(prompts, max(1, ROWS // n)):
         batch = torch.tensor([prompts[index] for index in chunk])
         laws = _SharedLaws(policy, guides, exponent, batch, n, keep_hidden)
-        drawn = draw(laws.next, rows=len(chunk) * n, tokens=tokens, end=policy.config.eos_token_id, generator=generator)
+        drawn = draw_completions(
+            laws.next, rows=len(chunk) * n, tokens=tokens, end=policy.config.eos_token_id, generator=generator
+        )
         yield [
-            Draw(chunk[row // n], one.tokens, one.log_prob, one.kl, laws.hidden_of(row, len(one.tokens)))
+            DrawnCompletion(chunk[row // n], one.tokens, one.log_prob, one.kl, laws.hidden_of(row, len(one.tokens)))
             for row, one in enumerate(drawn)
         ]
 
@@ -140,7 +142,7 @@ class _SharedLaws:
         return below, logits
 
     def hidden_of(self, row: int, length: int) -> Tensor:
-        """Return `Draw.hidden` of a completion of `length` tokens."""
+        """Return `DrawnCompletion.hidden` of a completion of `length` tokens."""
         if not self._hidden:
             return torch.empty(0, 0)
         if len(self._hidden) > 1:

@@ -1,8 +1,8 @@
-"""The table of the guides: which laws stand in it, and by what each is scored.
+"""The table of the guides: its laws and its scores.
 
-A guide that starts from the policy may gain by sharpening it, as a lower temperature would. So the policy stands beside
-it at temperatures 1/(1+w), which are what w means for a guide that has learnt nothing in the plain form. In the ratio
-form such a guide changes nothing; there the rows to compare are those of like KL.
+A guide that starts from the policy may gain by merely sharpening it, as a lower temperature does. So the table has rows
+of the policy at the temperatures 1/(1+w): in plain form, a guide of weight w that has learnt nothing gives that law. In
+ratio form such a guide changes nothing, and the rows to compare are those with a similar KL.
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from typing import Any
 
 from server.demo.tone import vader
 from training.guides import rollouts
-from training.guides.evaluate import Mixture, Row, Scorer, measure
-from training.guides.verdict import Objective
+from training.guides.evaluate import LawRow, Mixture, Scorer, measure_law
+from training.guides.review_judge import ReviewJudge
 
 WEIGHTS = (0.5, 1.0, 2.0)
 SHARES = (0.25, 0.5, 0.75)
-"""Of the first guide in a mix of two, whose weights add up to one."""
+"""Weights of the first guide in a mix of two; the two weights sum to one."""
 
 
 def laws(guides: dict[str, Any], weights: Sequence[float] = WEIGHTS) -> list[Mixture]:
-    """The policy, the policy sharpened, each guide at each weight, and mixes where there are two guides."""
+    """Return the policy, also at lower temperatures, each guide at each weight, and mixes if there are two guides."""
     rows = [Mixture("policy"), *(Mixture(f"temperature {1 / (1 + w):.2f}", temperature=1 / (1 + w)) for w in weights)]
     rows += [Mixture(f"{name} w={w:g}", [(guide, w)]) for name, guide in guides.items() for w in weights]
     if len(guides) == 2:
@@ -29,8 +29,8 @@ def laws(guides: dict[str, Any], weights: Sequence[float] = WEIGHTS) -> list[Mix
     return rows
 
 
-def scorers(reward: Path, judge: Objective, tokenizer: Any) -> dict[str, Scorer]:
-    """The reward that `positive` learnt from, two strangers to it, and the reward that `brief` learnt from."""
+def scorers(reward: Path, judge: ReviewJudge, tokenizer: Any) -> dict[str, Scorer]:
+    """Return the reward that `positive` learnt from, two scores independent of it, and the one `brief` learnt from."""
     return {
         "reward": lambda prompts, draws: rollouts.sentiment(reward, prompts, draws),
         "vader": lambda _, draws: vader([""] * len(draws), rollouts.texts(draws, tokenizer)),
@@ -47,12 +47,12 @@ def study(
     *,
     n: int,
     progress: bool = True,
-) -> list[Row]:
-    """Every law's row: `n` completions of each prompt, each law with random numbers of its own."""
+) -> list[LawRow]:
+    """Measure every law on `n` completions of each prompt, with a seed of its own; return the table's rows."""
     from tqdm import tqdm
 
     rows = []
     bar = tqdm(laws(guides), desc="measuring", unit="law", disable=not progress)
     for seed, law in enumerate(bar):
-        rows.append(measure(policy, prompts, law, by, n=n, tokens=rollouts.TOKENS, seed=1000 + seed))
+        rows.append(measure_law(policy, prompts, law, by, n=n, tokens=rollouts.TOKENS, seed=1000 + seed))
     return rows

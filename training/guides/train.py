@@ -2,8 +2,8 @@
 
     loss = -log sigmoid(beta_r (d_r - m d)),   d_r = log pi_r(y_w | x) - log pi_r(y_l | x),   d the policy's own
 
-Log-probabilities are summed over a completion's tokens, in nats. m = 0 is GenARM's loss [Xu et al. 2024]; m = 1 takes
-the margin over the frozen policy, which is DPO's [Rafailov et al. 2023] and makes log pi_r - log pi the reward learnt.
+Log-probabilities are summed over a completion's tokens, in nats. m = 0 is GenARM's loss [Xu et al. 2024]. m = 1 takes
+the margin over the frozen policy, as DPO does [Rafailov et al. 2023]; the reward learnt is then log pi_r - log pi.
 """
 
 import math
@@ -17,19 +17,19 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
 from training.guides.halves import TOP, top
-from training.guides.pairs import Pair
-from training.guides.sampling import Draw
+from training.guides.pairs import DrawPair
+from training.guides.sampling import DrawnCompletion
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a shipped guide is made with. Steps are fixed, so a rebuild does not depend on the machine's speed."""
+class GuideRecipe:
+    """The training of a shipped guide. Steps are fixed, so that a rebuild does not depend on the machine's speed."""
 
     gap: float
-    """The least by which two labels of a pair differ, in the labels' units."""
+    """The smallest difference between the two labels of a pair, in the labels' units."""
     ends: int = 3
     per: int = 1
-    """Pairs are each of a prompt's `ends` best draws with `per` of its `ends` worst."""
+    """Each of a prompt's `ends` best completions is paired with `per` of its `ends` worst."""
     layers: int = TOP
     rank: int = 8
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -44,11 +44,11 @@ class Recipe:
     seed: int = 0
 
 
-RECIPES = {"positive": Recipe(gap=1.0), "brief": Recipe(gap=2.0)}
+RECIPES = {"positive": GuideRecipe(gap=1.0), "brief": GuideRecipe(gap=2.0)}
 
 
-def train(policy: Any, pairs: list[Pair], recipe: Recipe, *, name: str, progress: bool = True) -> Any:
-    """A PEFT model on the policy's top, trained by `recipe` on as many of the pairs as its steps take."""
+def train_guide(policy: Any, pairs: list[DrawPair], recipe: GuideRecipe, *, name: str, progress: bool = True) -> Any:
+    """Train a PEFT model on the policy's top by `recipe`, on as many pairs as its steps take; return it."""
     from peft import LoraConfig, get_peft_model
     from tqdm import tqdm
 
@@ -82,26 +82,31 @@ def train(policy: Any, pairs: list[Pair], recipe: Recipe, *, name: str, progress
 
 
 def loss_of(learnt: Tensor, own: Tensor, beta_r: float, margin: float) -> Tensor:
-    """The loss above, averaged over pairs; `learnt` is d_r and `own` is d, in nats."""
+    """Return the loss above, averaged over pairs; `learnt` is d_r and `own` is d, in nats."""
     return -logsigmoid(beta_r * (learnt - margin * own)).mean()
 
 
-def margins(guide: Any, pairs: list[Pair]) -> tuple[Tensor, Tensor]:
-    """d_r and d of each pair."""
+def margins(guide: Any, pairs: list[DrawPair]) -> tuple[Tensor, Tensor]:
+    """Return d_r and d of each pair."""
     draws = [(pair.start, draw) for pair in pairs for draw in (pair.chosen, pair.rejected)]
     sums = log_probs(guide, draws).view(-1, 2)
     own = torch.tensor([[pair.chosen.log_prob, pair.rejected.log_prob] for pair in pairs])
     return sums[:, 0] - sums[:, 1], own[:, 0] - own[:, 1]
 
 
-def log_probs(guide: Any, draws: list[tuple[int, Draw]]) -> Tensor:
-    """log pi_r(y | x) of each draw with its prompt's length, summed over y's tokens; (draws,)."""
+def log_probs(guide: Any, draws: list[tuple[int, DrawnCompletion]]) -> Tensor:
+    """Return log pi_r(y | x) of each completion, summed over its tokens: [completions].
+
+    Args:
+        guide: a top, with or without an adapter.
+        draws: prompts' lengths in tokens, and completions with hidden states.
+    """
     states = [draw.hidden for _, draw in draws]
     padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(s), dtype=torch.long) for s in states], batch_first=True)
     base = guide.get_base_model() if hasattr(guide, "get_base_model") else guide
     out = base.model(inputs_embeds=padded, attention_mask=mask, use_cache=False).last_hidden_state
-    # The head is a fifth of the work, so it is asked only where a completion's token is predicted.
+    # The head is a fifth of the work: apply it only at positions that predict a token of the completion.
     row = torch.tensor([i for i, (_, draw) in enumerate(draws) for _ in draw.ids])
     column = torch.tensor([start - 1 + t for start, draw in draws for t in range(len(draw.ids))])
     token = torch.tensor([token for _, draw in draws for token in draw.ids])
@@ -109,8 +114,8 @@ def log_probs(guide: Any, draws: list[tuple[int, Draw]]) -> Tensor:
     return torch.zeros(len(draws)).index_add(0, row, -losses)
 
 
-def _batches(pairs: list[Pair], recipe: Recipe) -> Iterator[list[Pair]]:
-    """Pairs of like length together, so that little is padding, in an order that is random on any larger scale."""
+def _batches(pairs: list[DrawPair], recipe: GuideRecipe) -> Iterator[list[DrawPair]]:
+    """Yield batches of pairs of similar length, for little padding; the order of the batches is random."""
     rng = random.Random(recipe.seed)
     done = 0
     while done < recipe.steps:
@@ -125,7 +130,7 @@ def _batches(pairs: list[Pair], recipe: Recipe) -> Iterator[list[Pair]]:
                 done += 1
 
 
-def _warm_cosine(progress: float, recipe: Recipe) -> float:
-    """Learning rate as a share of its peak: a linear rise, then half a cosine down to 3%."""
+def _warm_cosine(progress: float, recipe: GuideRecipe) -> float:
+    """Return the learning rate as a share of its peak: a linear rise, then half a cosine down to 3%."""
     rise = min(1.0, (progress + 1e-3) / recipe.warmup)
     return rise * max(0.03, 0.5 * (1 + math.cos(math.pi * progress)))

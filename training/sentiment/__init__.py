@@ -1,1 +1,1 @@
-"""The sentiment reward: movie reviews in, a low-rank adapter for a truncated policy out."""
+"""The sentiment reward: a low-rank adapter for a truncated policy, trained on movie reviews."""

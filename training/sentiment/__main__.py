@@ -1,4 +1,4 @@
-"""`python -m training.sentiment`: train the demo's sentiment adapter, measure what it builds, ship both."""
+"""`python -m training.sentiment`: train the demo's sentiment adapter, and record its held-out accuracy beside it."""
 
 import argparse
 import json
@@ -10,20 +10,22 @@ from pathlib import Path
 from server.demo import policy, reward
 from training.sentiment.data import HELD_OUT, held_out_examples, split
 from training.sentiment.evaluate import accuracy, lexicon, rewards
-from training.sentiment.train import Recipe, save, train
+from training.sentiment.train import SentimentRecipe, save_adapter, train_sentiment
 
 
 def main() -> None:
-    """Train on one thread, so that sums are taken in one order."""
+    """Train on one thread, so that the order of sums is fixed."""
     import torch
     from transformers import AutoTokenizer
 
     parser = argparse.ArgumentParser(prog="python -m training.sentiment", description=__doc__)
     parser.add_argument("--out", type=Path, help="where the adapter goes (default: the demo's assets)")
-    parser.add_argument("--quick", action="store_true", help="a few steps, shipping nothing, to see that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps as a trial; writes nothing to --out's default"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    recipe = Recipe(layers=4, frozen=2, short=64, long=32) if arguments.quick else Recipe()
+    recipe = SentimentRecipe(layers=4, frozen=2, short=64, long=32) if arguments.quick else SentimentRecipe()
 
     with tempfile.TemporaryDirectory() as scratch:
         base, built = Path(scratch, "policy"), Path(scratch, "reward")
@@ -31,12 +33,12 @@ def main() -> None:
         policy.convert(base, print)
         tokenizer = AutoTokenizer.from_pretrained(base)
         training, held_out = split()
-        began = time.monotonic(), time.process_time()
-        model = train(base, training, tokenizer, recipe)
-        wall, cpu = time.monotonic() - began[0], time.process_time() - began[1]
-        save(model, out)
+        started = time.monotonic(), time.process_time()
+        model = train_sentiment(base, training, tokenizer, recipe)
+        wall, cpu = time.monotonic() - started[0], time.process_time() - started[1]
+        save_adapter(model, out)
         reward.build(base, built, print, adapter=out)
-        # A stride, so that the few of a quick run are of both kinds.
+        # Take every tenth in a quick run, so that both kinds of review are among them.
         examples = held_out_examples(held_out[:: 10 if arguments.quick else 1], tokenizer)
         metrics = {
             "reward": accuracy(rewards(built, examples), examples),

@@ -1,4 +1,4 @@
-"""Held-out accuracy of a built reward directory, with VADER's on the same texts beside it."""
+"""Held-out accuracy of a built reward, and of VADER on the same texts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from server.demo.tone import vader
-from training.sentiment.data import Example
+from training.sentiment.data import ReviewExample
 from training.sentiment.train import collate, every_score
 
-SLICES: dict[str, Callable[[Example], bool]] = {
+SLICES: dict[str, Callable[[ReviewExample], bool]] = {
     "all": lambda _: True,
     "short": lambda example: example.kind == "short",
     "long": lambda example: example.kind == "long",
@@ -20,8 +20,8 @@ SLICES: dict[str, Callable[[Example], bool]] = {
 }
 
 
-def rewards(directory: Path, examples: list[Example], *, rows: int = 32) -> list[float]:
-    """Reward of each example by Transformers, computed in float32 from the directory's bf16 weights."""
+def rewards(directory: Path, examples: list[ReviewExample], *, rows: int = 32) -> list[float]:
+    """Return the reward of each example by Transformers, in float32, from the bf16 weights in `directory`."""
     from transformers import LlamaForSequenceClassification
 
     model = LlamaForSequenceClassification.from_pretrained(directory, dtype=torch.float32).eval()
@@ -37,14 +37,14 @@ def rewards(directory: Path, examples: list[Example], *, rows: int = 32) -> list
     return scores
 
 
-def lexicon(examples: list[Example], tokenizer: Any) -> list[float]:
-    """VADER's score of each example's text, its prompt left out."""
+def lexicon(examples: list[ReviewExample], tokenizer: Any) -> list[float]:
+    """Return VADER's score of each example's text, without its prompt."""
     texts = [tokenizer.decode(example.ids[example.start :], skip_special_tokens=True) for example in examples]
     return vader([""] * len(texts), texts)
 
 
-def accuracy(scores: list[float], examples: list[Example]) -> dict[str, float]:
-    """Share of each slice in which a positive score is a positive review."""
+def accuracy(scores: list[float], examples: list[ReviewExample]) -> dict[str, float]:
+    """Return, for each slice, the share of examples with a score of the right sign."""
     right = [(score > 0) == example.positive for score, example in zip(scores, examples, strict=True)]
     table = {}
     for name, belongs in SLICES.items():

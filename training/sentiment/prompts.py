@@ -1,7 +1,6 @@
-"""What the demo's policy is asked while rewards and guides are trained, and what is held out from that.
+"""Prompts to train rewards and guides with, and held-out prompts to measure them on.
 
-The two sets share no frame ("The {subject} was"), so a number measured on `HELD_OUT` is about prompts never trained on.
-A frame is used either as raw text to continue or as a user's message.
+The two sets share no frame, such as "The {subject} was". A frame is either raw text to continue or a user's message.
 """
 
 SUBJECTS = ("movie", "film", "picture", "comedy", "thriller", "drama", "documentary", "sequel")
@@ -44,7 +43,7 @@ HELD_OUT_CHAT_FRAMES = (
 
 
 def fill(frames: tuple[str, ...], subjects: tuple[str, ...] = SUBJECTS) -> list[str]:
-    """Every frame with every subject, frames slowest."""
+    """Return every frame with every subject, frame by frame."""
     return [frame.format(subject=subject) for frame in frames for subject in subjects]
 
 

@@ -1,8 +1,8 @@
 """Low-rank adapters for a truncated policy, from labelled reviews, at every position of a text.
 
-The reward of a text of n tokens is z_n, the log-odds that it is a positive review; a causal model gives z_1 .. z_n at
-once. The loss of a text is the mean of two binary cross-entropies: of the whole text (with and without its end-of-turn
-token), and of its prefixes of `MIN_PREFIX` tokens or more, on average. So prefixes are scored well too, at no cost.
+The reward of a text of n tokens is z_n, the log-odds that it is a positive review; a causal model computes z_1 .. z_n
+together. The loss of a text is the mean of two binary cross-entropies: of the whole text, with and without its
+end-of-turn token, and of its prefixes of at least `MIN_PREFIX` tokens, on average. So prefixes are scored well too.
 """
 
 import math
@@ -17,16 +17,16 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from server.demo.reward import truncated
-from training.sentiment.data import MIN_PREFIX, Example, Kind, Review, training_examples
+from training.sentiment.data import MIN_PREFIX, Review, ReviewExample, ReviewKind, training_examples
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What the shipped adapter is made with. Steps are fixed, so a rebuild does not depend on the machine's speed."""
+class SentimentRecipe:
+    """The training of the shipped adapter; steps are fixed, so a rebuild does not depend on the machine's speed."""
 
     layers: int = 14
     frozen: int = 5
-    """First layers without an adapter: no gradient goes below them."""
+    """The number of first layers without an adapter, which need no gradient."""
     rank: int = 16
     modules: tuple[str, ...] = ("q_proj", "v_proj", "o_proj", "down_proj")
     short: int = 3_200
@@ -41,7 +41,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded rows: `ids`, `mask` and loss `weights` (rows, tokens), 0/1 `labels` and `last` positions (rows,)."""
+    """Padded rows: `ids`, `mask` and loss `weights` [rows, tokens], `labels` (0 or 1) and `last` positions [rows]."""
 
     ids: Tensor
     mask: Tensor
@@ -50,8 +50,10 @@ class Batch:
     last: Tensor
 
 
-def train(policy: Path, reviews: list[Review], tokenizer: Any, recipe: Recipe, *, progress: bool = True) -> Any:
-    """A PEFT model on the truncated policy, trained by `recipe` on the first reviews of each kind."""
+def train_sentiment(
+    policy: Path, reviews: list[Review], tokenizer: Any, recipe: SentimentRecipe, *, progress: bool = True
+) -> Any:
+    """Train a PEFT model on the truncated policy by `recipe`, on the first reviews of each kind; return it."""
     from peft import LoraConfig, get_peft_model
     from tqdm import tqdm
 
@@ -95,8 +97,8 @@ def train(policy: Path, reviews: list[Review], tokenizer: Any, recipe: Recipe, *
     return model.eval()
 
 
-def save(model: Any, directory: Path) -> None:
-    """Adapter and head in bf16 (what the merged reward is stored in) and PEFT's config, in PEFT's own layout."""
+def save_adapter(model: Any, directory: Path) -> None:
+    """Write adapter and head in PEFT's layout, in bf16 as the merged reward is stored, with PEFT's configuration."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -110,20 +112,20 @@ def save(model: Any, directory: Path) -> None:
     config = model.peft_config["default"]
     config.base_model_name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
     config.inference_mode = True
-    # A set, whose order differs from run to run.
+    # It is a set, and its order differs from run to run.
     config.target_modules = sorted(config.target_modules)
     config.save_pretrained(directory)
 
 
 def every_score(classifier: Any, batch: Batch) -> Tensor:
-    """Log-odds at every position, of shape (rows, tokens)."""
+    """Return the log-odds at every position: [rows, tokens]."""
     hidden = classifier.model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).last_hidden_state
     scores: Tensor = classifier.score(hidden)[..., 0]
     return scores
 
 
-def collate(examples: list[Example]) -> Batch:
-    """Pad on the right, and spread each text's loss: a half over its prefixes, a quarter on each of its two ends."""
+def collate(examples: list[ReviewExample]) -> Batch:
+    """Pad on the right, and weight a text's loss: 1/2 over its prefixes, 1/4 each with and without its last token."""
     rows, width = len(examples), max(len(example.ids) for example in examples)
     ids, mask = torch.zeros(rows, width, dtype=torch.long), torch.zeros(rows, width, dtype=torch.long)
     weights = torch.zeros(rows, width)
@@ -139,14 +141,14 @@ def collate(examples: list[Example]) -> Batch:
     return Batch(ids, mask, weights, labels, mask.sum(1) - 1)
 
 
-def _chosen(reviews: list[Review], tokenizer: Any, recipe: Recipe) -> list[Example]:
-    wanted: dict[Kind, int] = {"short": recipe.short, "long": recipe.long}
-    chosen = [r for kind, n in wanted.items() for r in [r for r in reviews if r.kind == kind][:n]]
+def _chosen(reviews: list[Review], tokenizer: Any, recipe: SentimentRecipe) -> list[ReviewExample]:
+    counts: dict[ReviewKind, int] = {"short": recipe.short, "long": recipe.long}
+    chosen = [r for kind, n in counts.items() for r in [r for r in reviews if r.kind == kind][:n]]
     return training_examples(chosen, tokenizer, chat_share=recipe.chat_share, seed=recipe.seed)
 
 
-def _batches(examples: list[Example], recipe: Recipe) -> Iterator[list[Example]]:
-    """Rows of like length together, so that little is padding, in an order that is random on any larger scale."""
+def _batches(examples: list[ReviewExample], recipe: SentimentRecipe) -> Iterator[list[ReviewExample]]:
+    """Yield batches of similar length, for little padding; the order of the batches is random."""
     rng = random.Random(recipe.seed)
     rng.shuffle(examples)
     pool = 16 * recipe.batch
@@ -157,7 +159,7 @@ def _batches(examples: list[Example], recipe: Recipe) -> Iterator[list[Example]]
         yield from batches
 
 
-def _warm_cosine(progress: float, recipe: Recipe) -> float:
-    """Learning rate as a share of its peak: a linear rise, then half a cosine down to 3%."""
+def _warm_cosine(progress: float, recipe: SentimentRecipe) -> float:
+    """Return the learning rate as a share of its peak: a linear rise, then half a cosine down to 3%."""
     rise = min(1.0, (progress + 1e-3) / recipe.warmup)
     return rise * max(0.03, 0.5 * (1 + math.cos(math.pi * progress)))

