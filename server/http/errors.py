@@ -1,5 +1,7 @@
 """The HTTP status and the body of each error, in OpenAI's shape. The only file that knows error status codes."""
 
+from typing import NamedTuple
+
 from starlette.responses import Response
 
 from decoders.errors import EngineDead, EngineFailed, InvalidRequest, RewardFailed, RewardTimeout
@@ -7,31 +9,42 @@ from server.errors import BodyTooLarge, Overloaded, RequestTimeout, Unauthorized
 from server.http.json_response import json_response
 from server.http.schemas.server_responses import ErrorAnswer, ErrorDetail
 
-ERRORS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
-    # The class, its status, `type` and `code`. The first class that an error is an instance of counts.
-    (InvalidRequest, 400, "invalid_request_error", None),
-    (Unauthorized, 401, "authentication_error", "invalid_api_key"),
-    (UnknownModel, 404, "invalid_request_error", "model_not_found"),
-    (UnsupportedEndpoint, 400, "invalid_request_error", "unsupported_endpoint"),
-    (BodyTooLarge, 413, "invalid_request_error", "body_too_large"),
-    (Overloaded, 503, "overloaded_error", "overloaded"),
-    (RequestTimeout, 504, "timeout_error", "request_timeout"),
-    (RewardTimeout, 504, "timeout_error", "reward_timeout"),
-    (RewardFailed, 502, "server_error", "reward_failed"),
-    (EngineDead, 503, "server_error", "engine_dead"),
-    (EngineFailed, 500, "server_error", "engine_failed"),
-    (Exception, 500, "server_error", "internal_error"),
+
+class ErrorKind(NamedTuple):
+    """How a class of errors is sent to clients."""
+
+    error: type[Exception]
+    status: int
+    type: str
+    code: str | None
+    when: str
+
+
+INVALID, SERVER = "invalid_request_error", "server_error"
+ERRORS = (  # the first class that an error is an instance of counts
+    ErrorKind(InvalidRequest, 400, INVALID, None, "The request cannot be honoured; `param` names the field."),
+    ErrorKind(Unauthorized, 401, "authentication_error", "invalid_api_key", "The key is missing or unknown."),
+    ErrorKind(UnknownModel, 404, INVALID, "model_not_found", "Another model is served; `param` is `model`."),
+    ErrorKind(UnsupportedEndpoint, 400, INVALID, "unsupported_endpoint", "No such endpoint under /v1/."),
+    ErrorKind(BodyTooLarge, 413, INVALID, "body_too_large", "The body is over 16 MiB."),
+    ErrorKind(Overloaded, 503, "overloaded_error", "overloaded", "The queue is full, or the server shuts down."),
+    ErrorKind(RequestTimeout, 504, "timeout_error", "request_timeout", "It took over `server.request_timeout_s`."),
+    ErrorKind(RewardTimeout, 504, "timeout_error", "reward_timeout", "A reward took over its `timeout_s`."),
+    ErrorKind(RewardFailed, 502, SERVER, "reward_failed", "A reward failed; the message says which and why."),
+    ErrorKind(EngineDead, 503, SERVER, "engine_dead", "An engine has died, and the server ends."),
+    ErrorKind(EngineFailed, 500, SERVER, "engine_failed", "The engine lost this request; others go on."),
+    ErrorKind(Exception, 500, SERVER, "internal_error", "The server has a bug; its log has the traceback."),
 )
 
 
 def error_answer(error: Exception) -> ErrorAnswer:
     """Return the body of an error's response."""
-    kind, _, type_, code = _entry(error)
+    kind = _kind(error)
     message = str(error)
-    if kind is Exception:  # a bug: what it says belongs in the log, not before a client
+    if kind.error is Exception:  # a bug: what it says belongs in the log, not before a client
         message = "The server failed on this request. Its log says why."
-    param = error.field if isinstance(error, InvalidRequest) else "model" if kind is UnknownModel else None
-    return ErrorAnswer(error=ErrorDetail(message=message, type=type_, param=param, code=code))
+    param = error.field if isinstance(error, InvalidRequest) else "model" if kind.error is UnknownModel else None
+    return ErrorAnswer(error=ErrorDetail(message=message, type=kind.type, param=param, code=kind.code))
 
 
 def error_response(error: Exception) -> Response:
@@ -41,8 +54,8 @@ def error_response(error: Exception) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    return json_response(error_answer(error), _entry(error)[1], headers)
+    return json_response(error_answer(error), _kind(error).status, headers)
 
 
-def _entry(error: Exception) -> tuple[type[Exception], int, str, str | None]:
-    return next(entry for entry in ERRORS if isinstance(error, entry[0]))
+def _kind(error: Exception) -> ErrorKind:
+    return next(kind for kind in ERRORS if isinstance(error, kind.error))

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from server.http.errors import ERRORS
 from server.http.schemas import responses as r
 from server.http.schemas import server_responses as s
 from server.http.schemas.chat import ChatBody
@@ -85,6 +86,7 @@ def document() -> Json:
     for (method, path), own in OPERATIONS.items():
         paths.setdefault(path, {})[method] = operation(method, path, own)
     error = content((JSON, s.ErrorAnswer, "serialization"))
+    statuses = dict.fromkeys(kind.status for kind in ERRORS)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -95,22 +97,15 @@ def document() -> Json:
         "paths": paths,
         "components": {
             "schemas": components,
-            "responses": {f"Error{status}": {"description": _ERRORS[status], "content": error} for status in _ERRORS},
+            "responses": {f"Error{status}": {"description": _when(status), "content": error} for status in statuses},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
-_ERRORS = {
-    400: "The request cannot be honoured; `param` names the field",
-    401: "No key, or a wrong one",
-    404: "Another model is served",
-    413: "The body is too large",
-    500: "The server or its engine failed",
-    502: "A reward failed",
-    503: "No place now, or an engine is dead",
-    504: "It took too long",
-}
+def _when(status: int) -> str:
+    """Return all that may have happened where a response has this error status."""
+    return " ".join(kind.when for kind in ERRORS if kind.status == status)
 
 
 def _models() -> Iterable[tuple[type[BaseModel], JsonSchemaMode]]:

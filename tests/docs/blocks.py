@@ -73,6 +73,8 @@ def of(runner: str) -> list[Block]:
 
 def kind(block: Block) -> str | None:
     """Which runner a block belongs to, by what it is; None if to none."""
+    if block.file == "docs/api.md":
+        return "api"
     if block.language == "json":
         return "answer" if '"choices"' in block.text else "bodies"
     if block.language == "yaml":

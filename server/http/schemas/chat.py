@@ -18,9 +18,11 @@ class TextPart(BaseModel, frozen=True, extra="forbid", json_schema_extra=noops.d
 
 
 class ChatMessage(BaseModel, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.MESSAGE)):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
-    name: str | None = None
+    role: Literal["system", "developer", "user", "assistant"] = Field(description="`developer` is read as `system`.")
+    content: str | Annotated[list[TextPart], Field(min_length=1)] = Field(
+        description='A text, or parts `{"type": "text", "text": ...}` that are joined.'
+    )
+    name: str | None = Field(None, description="Handed to the chat template.")
 
     def plain(self) -> dict[str, str]:
         """The message as chat templates know it."""
@@ -33,10 +35,10 @@ class Chatting(BaseModel, frozen=True, extra="forbid"):
     """How a chat is turned into a prompt, in vLLM's words."""
 
     add_generation_prompt: bool | None = Field(
-        None, description="Open the assistant's turn after the messages; the default, unless their last is continued."
+        None, description="Open the assistant's turn after the messages; true by default, unless the last is continued."
     )
     continue_final_message: bool = Field(
-        False, description="The last message is the beginning of the assistant's turn: go on with that."
+        False, description="Continue the last message, which is the beginning of the assistant's turn."
     )
 
     @property
@@ -59,11 +61,15 @@ class Chatting(BaseModel, frozen=True, extra="forbid"):
 
 
 class ChatBody(Body, Chatting, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.CHAT)):
-    messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1, le=2**31, description="OpenAI's older name of max_completion_tokens.")
-    max_completion_tokens: int | None = Field(None, ge=1, le=2**31, description="All that fits, by default.")
-    logprobs: bool = False
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    messages: list[ChatMessage] = Field(min_length=1, description="The chat so far.")
+    max_tokens: int | None = Field(None, ge=1, le=2**31, description="OpenAI's older name of `max_completion_tokens`.")
+    max_completion_tokens: int | None = Field(
+        None, ge=1, le=2**31, description="As many as fit the model's context, by default."
+    )
+    logprobs: bool = Field(False, description="Add the log-probabilities of the tokens.")
+    top_logprobs: int | None = Field(
+        None, ge=0, le=MAX_LOGPROBS, description="Add so many likeliest tokens; only with `logprobs`."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -14,22 +14,26 @@ MAX_LOGPROBS = 20  # vLLM's default bound
 
 
 class StreamOptions(BaseModel, frozen=True, extra="forbid"):
-    include_usage: bool = Field(False, description="One more chunk at the end has the usage.")
-    continuous_usage_stats: bool = Field(False, description="Each chunk has the usage so far.")
-    include_obfuscation: bool = Field(False, description="Chunks are padded to a multiple of a length.")
+    include_usage: bool = Field(False, description="Send one more chunk at the end, with the usage and no choices.")
+    continuous_usage_stats: bool = Field(False, description="Put the usage so far into each chunk.")
+    include_obfuscation: bool = Field(
+        False, description="Pad each chunk to a multiple of 256 bytes, which hides the length of its text."
+    )
 
 
 class Addressed(BaseModel, frozen=True, extra="forbid"):
     """A body that may name the model it is meant for."""
 
-    model: str | None = None
+    model: str | None = Field(None, description="The served model's name; another one is refused with 404.")
 
 
 class Body(Addressed, CompletionSampling, frozen=True, extra="forbid"):
     """Every field is honoured or refused; what asks for nothing is dropped (`noops`)."""
 
-    decoding: Strategy = Field(default_factory=Sample, description="The strategy; a plain sample by default.")
-    stream_options: StreamOptions | None = None
+    decoding: Strategy = Field(
+        default_factory=Sample, description="The [strategy](strategies.md) with its fields; a plain sample by default."
+    )
+    stream_options: StreamOptions | None = Field(None, description="Only with `stream`.")
 
     @model_validator(mode="after")
     def _options_belong_to_streams(self) -> "Body":

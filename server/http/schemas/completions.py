@@ -41,10 +41,14 @@ AnyPrompt = Annotated[
 
 
 class CompletionsBody(Body, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.BODY)):
-    prompt: AnyPrompt
-    max_tokens: int = Field(16, ge=0, le=2**31)
+    prompt: AnyPrompt = Field(description="A text, token ids, or a list of either.")
+    max_tokens: int = Field(
+        16, ge=0, le=2**31, description="0 only with `echo`: the prompt is scored, nothing is drawn."
+    )
     echo: bool = Field(False, description="Put the prompt before the completion.")
-    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    logprobs: int | None = Field(
+        None, ge=0, le=MAX_LOGPROBS, description="Log-probabilities of the tokens and of so many likeliest ones."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -29,7 +29,7 @@ def _values(reason: str, *values: object) -> Noop:
 
 
 def _any(kind: type, name: str) -> Noop:
-    return Noop({"type": name}, f"it is no {name}", lambda value, _: isinstance(value, kind))
+    return Noop({"type": name}, f"it must be of type {name}", lambda value, _: isinstance(value, kind))
 
 
 _TEXT = _any(str, "string")

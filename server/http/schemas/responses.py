@@ -14,26 +14,28 @@ FinishReason = Literal["stop", "length"]
 
 
 class Usage(ResponseModel, frozen=True):
-    prompt_tokens: int
-    completion_tokens: int = Field(description="Every generated token, of all candidates.")
+    prompt_tokens: int = Field(description="Of all prompts.")
+    completion_tokens: int = Field(
+        description="Every generated token, of all candidates; not only those of the choices."
+    )
     total_tokens: int
 
 
 class CompletionLogprobs(ResponseModel, frozen=True):
     """Log-probabilities of a completion; each list has one entry for each token."""
 
-    tokens: list[str]
-    token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None]
-    text_offset: list[int]
+    tokens: list[str] = Field(description="The texts of the tokens, which join to the text.")
+    token_logprobs: list[float | None] = Field(description="Null for the first token of an echoed prompt.")
+    top_logprobs: list[dict[str, float] | None] = Field(description="By text; the token itself is always there.")
+    text_offset: list[int] = Field(description="Where each token's text begins, in characters.")
 
 
 class CompletionChoice(ResponseModel, frozen=True):
-    index: int
+    index: int = Field(description="The n choices of the first prompt come first.")
     text: str
-    logprobs: CompletionLogprobs | None
-    finish_reason: FinishReason | None
-    stop_reason: str | int | None
+    logprobs: CompletionLogprobs | None = Field(description="Null where the request did not ask for them.")
+    finish_reason: FinishReason | None = Field(description="Null in a chunk that is not the choice's last.")
+    stop_reason: str | int | None = Field(description="The stop string or stop token id that ended it, if one did.")
 
 
 class AnswerHead(ResponseModel, frozen=True):
@@ -48,7 +50,7 @@ class Completion(AnswerHead, frozen=True):
     object: Literal["text_completion"]
     choices: list[CompletionChoice]
     usage: Usage
-    decoding: DecodingReport | None = None
+    decoding: DecodingReport | None = Field(None, description="Present if the request has `decoding`.")
 
 
 class CompletionChunk(AnswerHead, frozen=True):
@@ -56,19 +58,19 @@ class CompletionChunk(AnswerHead, frozen=True):
 
     object: Literal["text_completion"]
     choices: list[CompletionChoice]
-    usage: Usage | None = None
-    decoding: DecodingReport | None = None
+    usage: Usage | None = Field(None, description="As `stream_options` asks; null in chunks before the last.")
+    decoding: DecodingReport | None = Field(None, description="In the last chunk, if the request has `decoding`.")
     obfuscation: str | None = Field(None, description="Padding; see `stream_options.include_obfuscation`.")
 
 
 class ChatAlternative(ResponseModel, frozen=True):
     token: str
-    logprob: float
-    bytes: list[int] | None
+    logprob: float = Field(description="In nats; -9999 for a token that cannot be drawn.")
+    bytes: list[int] | None = Field(description="A character may have the bytes of several tokens.")
 
 
 class ChatToken(ChatAlternative, frozen=True):
-    top_logprobs: list[ChatAlternative]
+    top_logprobs: list[ChatAlternative] = Field(description="The token itself is always there, if any are.")
 
 
 class ChatLogprobs(ResponseModel, frozen=True):
@@ -85,29 +87,29 @@ class AssistantMessage(ResponseModel, frozen=True):
 class ChatChoice(ResponseModel, frozen=True):
     index: int
     message: AssistantMessage
-    logprobs: ChatLogprobs | None
+    logprobs: ChatLogprobs | None = Field(description="Null where the request did not ask for them.")
     finish_reason: FinishReason
-    stop_reason: str | int | None
+    stop_reason: str | int | None = Field(description="The stop string or stop token id that ended it, if one did.")
 
 
 class ChatCompletion(AnswerHead, frozen=True):
     object: Literal["chat.completion"]
     choices: list[ChatChoice]
     usage: Usage
-    decoding: DecodingReport | None = None
+    decoding: DecodingReport | None = Field(None, description="Present if the request has `decoding`.")
 
 
 class Delta(ResponseModel, frozen=True):
-    role: Literal["assistant"] | None = None
+    role: Literal["assistant"] | None = Field(None, description="In the first chunk of a choice.")
     content: str
 
 
 class ChatChunkChoice(ResponseModel, frozen=True):
     index: int
     delta: Delta
-    logprobs: ChatLogprobs | None
-    finish_reason: FinishReason | None
-    stop_reason: str | int | None
+    logprobs: ChatLogprobs | None = Field(description="Null where the request did not ask for them.")
+    finish_reason: FinishReason | None = Field(description="Null in a chunk that is not the choice's last.")
+    stop_reason: str | int | None = Field(description="The stop string or stop token id that ended it, if one did.")
 
 
 class ChatCompletionChunk(AnswerHead, frozen=True):
@@ -115,23 +117,23 @@ class ChatCompletionChunk(AnswerHead, frozen=True):
 
     object: Literal["chat.completion.chunk"]
     choices: list[ChatChunkChoice]
-    usage: Usage | None = None
-    decoding: DecodingReport | None = None
+    usage: Usage | None = Field(None, description="As `stream_options` asks; null in chunks before the last.")
+    decoding: DecodingReport | None = Field(None, description="In the last chunk, if the request has `decoding`.")
     obfuscation: str | None = Field(None, description="Padding; see `stream_options.include_obfuscation`.")
 
 
 class ScoredCompletion(ResponseModel, frozen=True):
     index: int
     object: Literal["reward"]
-    rewards: Rewards
-    calibrated_rewards: Rewards | None = None
-    total: float | None
+    rewards: Rewards = Field(description="By the reward's name; null where it does not apply.")
+    calibrated_rewards: Rewards | None = Field(None, description="Quantiles, if the request has `calibrated`.")
+    total: float | None = Field(description="The weighted sum of the rewards; null where none applies.")
 
 
 class ScoringCost(ResponseModel, frozen=True):
-    generated_tokens: int
-    scored_tokens: int
-    seconds: dict[str, float]
+    generated_tokens: int = Field(description="Of the policy's samples, where calibrated rewards drew some.")
+    scored_tokens: int = Field(description="Prompts and completions that rewards read.")
+    seconds: dict[str, float] = Field(description="Wall time by phase.")
 
 
 class RewardList(ResponseModel, frozen=True):

@@ -17,9 +17,9 @@ CALIBRATION = ("rollouts", "on_demand", "max_tokens", *RolloutSampling.model_fie
 
 
 class RewardsBody(Addressed, Chatting, RolloutSampling, frozen=True, extra="forbid"):
-    prompt: str | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
-    completions: list[str] = Field(min_length=1, max_length=1024)
+    prompt: str | None = Field(None, description="Either this or `messages`.")
+    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = Field(None, description="As in a chat.")
+    completions: list[str] = Field(min_length=1, max_length=1024, description="Up to 1024 texts to score.")
     reward: RewardNames = None
     ended: bool = Field(
         False,

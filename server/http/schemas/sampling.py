@@ -52,12 +52,12 @@ Stops = Annotated[
 class RolloutSampling(BaseModel, frozen=True, extra="forbid"):
     """The sampling fields of every body that draws from the policy."""
 
-    temperature: Temperature = 1.0
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: TopK = 0
-    min_p: float = Field(0.0, ge=0, le=1)
-    stop: Stops = Field(default_factory=list)
-    seed: Seed | None = None
+    temperature: Temperature = Field(1.0, description="0 takes the likeliest token each time.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Draw among the likeliest tokens that have this probability.")
+    top_k: TopK = Field(0, description="Draw among this many likeliest tokens; 0 and -1 mean all.")
+    min_p: float = Field(0.0, ge=0, le=1, description="Least probability of a token, relative to the likeliest one.")
+    stop: Stops = Field(default_factory=list, description="A string, or up to 16 of them, that end the completion.")
+    seed: Seed | None = Field(None, description="Makes the answer reproducible.")
 
     def to_sampling(self, **values: Any) -> Sampling:
         """Return the body's `Sampling`: its own fields by name, and `values` for those that it says otherwise."""
@@ -94,19 +94,29 @@ class ResponseFormat(BaseModel, frozen=True, extra="forbid"):
 class CompletionSampling(RolloutSampling, frozen=True, extra="forbid"):
     """The sampling fields of completions and chat completions."""
 
-    n: int = Field(1, ge=1, le=256)
-    presence_penalty: float = Field(0.0, ge=-2, le=2)
-    frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    repetition_penalty: float = Field(1.0, gt=0, le=10)
-    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
-    stop_token_ids: list[int] = Field(default_factory=list, max_length=64)
-    include_stop_str_in_output: bool = False
-    skip_special_tokens: bool = True
-    ignore_eos: bool = False
-    min_tokens: int = Field(0, ge=0)
-    stream: bool = False
-    response_format: ResponseFormat | None = None
-    regex: str | None = Field(None, min_length=1, max_length=4096, description="The answer matches this expression.")
+    n: int = Field(1, ge=1, le=256, description="How many choices to return for each prompt.")
+    presence_penalty: float = Field(0.0, ge=-2, le=2, description="Subtracted from the logits of tokens that occurred.")
+    frequency_penalty: float = Field(
+        0.0, ge=-2, le=2, description="Subtracted from a token's logit for each time that it occurred."
+    )
+    repetition_penalty: float = Field(
+        1.0, gt=0, le=10, description="Divides the positive logits of tokens that occurred, the prompt's included."
+    )
+    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = Field(
+        default_factory=dict, description="Added to the logits of tokens, by token id."
+    )
+    stop_token_ids: list[int] = Field(
+        default_factory=list, max_length=64, description="Up to 64 token ids that end the completion."
+    )
+    include_stop_str_in_output: bool = Field(False, description="Keep the stop string at the end of the text.")
+    skip_special_tokens: bool = Field(True, description="Leave special tokens out of the text.")
+    ignore_eos: bool = Field(False, description="Go on after an end-of-sequence token.")
+    min_tokens: int = Field(0, ge=0, description="No end-of-sequence or stop token before so many tokens.")
+    stream: bool = Field(False, description="Send server-sent events.")
+    response_format: ResponseFormat | None = Field(None, description="The answer is JSON, or fits a JSON schema.")
+    regex: str | None = Field(
+        None, min_length=1, max_length=4096, description="The answer matches this regular expression."
+    )
 
     @model_validator(mode="after")
     def _one_grammar(self) -> "CompletionSampling":

@@ -10,9 +10,9 @@ from server.http.schemas.response_model import ResponseModel
 class ModelCard(ResponseModel, frozen=True):
     id: str
     object: Literal["model"]
-    created: int
+    created: int = Field(description="Unix time of the server's start, in seconds.")
     owned_by: str
-    max_model_len: int
+    max_model_len: int = Field(description="Tokens of prompt and completion together.")
 
 
 class ModelList(ResponseModel, frozen=True):
@@ -21,13 +21,13 @@ class ModelList(ResponseModel, frozen=True):
 
 
 class StrategyCard(ResponseModel, frozen=True):
-    description: str
-    json_schema: dict[str, Any] = Field(alias="schema")
+    description: str = Field(description="The algorithm, the law that it samples, and the paper.")
+    json_schema: dict[str, Any] = Field(alias="schema", description="The JSON schema of the strategy's `decoding`.")
 
 
 class LoadedReward(ResponseModel, frozen=True):
     kind: str
-    default: bool
+    default: bool = Field(description="Whether a request that names no reward gets this one.")
 
 
 class LoadedGuide(ResponseModel, frozen=True):
@@ -35,7 +35,7 @@ class LoadedGuide(ResponseModel, frozen=True):
 
 
 class Limits(ResponseModel, frozen=True):
-    """The server's bounds on a request; each is a field of the settings, but for the first and the last."""
+    """Bounds on a request: the server's settings, a guide's weight, and the model's context."""
 
     guide_weight: float = Field(description="A guide's weight is between minus this and this.")
     max_sequences: int
@@ -55,7 +55,7 @@ class StrategyList(ResponseModel, frozen=True):
 
 
 class Health(ResponseModel, frozen=True):
-    engines: dict[str, bool]
+    engines: dict[str, bool] = Field(description="Whether each engine is alive, by its name.")
 
 
 class Readiness(ResponseModel, frozen=True):
@@ -68,7 +68,7 @@ class ErrorDetail(ResponseModel, frozen=True):
     message: str
     type: str
     param: str | None = Field(description="The dotted name of the field at fault.")
-    code: str | None
+    code: str | None = Field(description="See the table below.")
 
 
 class ErrorAnswer(ResponseModel, frozen=True):
