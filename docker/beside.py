@@ -1,7 +1,7 @@
-"""Guards a base image's own packages while Decant is installed beside them. Run by docker/Dockerfile.
+"""Protect a base image's own packages while Decant is installed beside them; docker/Dockerfile runs this.
 
-python3 beside.py own           prints, as pip constraints, every package that the image must keep
-python3 beside.py check OWN     exits with 1 where the environment has another one, or pip finds new conflicts
+python3 beside.py own           print every package that the image must keep, as pip constraints
+python3 beside.py check OWN     exit with 1 if the environment has another version of one, or if pip finds new conflicts
 """
 
 import re
@@ -10,14 +10,14 @@ import sys
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-# What vLLM was compiled against, and what speaks to the GPU: a second one of these is a broken or a doubled image.
+# Packages that vLLM was compiled against or that access the GPU: a second copy breaks the image or doubles its size.
 OWN = re.compile(
     r"(torch|vllm|triton|nvidia|cuda|cupy|flashinfer|xformers|xgrammar|transformers|tokenizers)([-_]|\w*$)"
 )
 
 
 def owned() -> dict[str, Distribution]:
-    """The packages to keep, by name; of two the one that Python imports."""
+    """Return the packages to keep, by name; of two copies, the one that Python imports."""
     found: dict[str, Distribution] = {}
     for package in distributions():
         name = package.metadata["Name"].lower().replace("_", "-")
@@ -27,7 +27,7 @@ def owned() -> dict[str, Distribution]:
 
 
 def check(constraints: list[str]) -> list[str]:
-    """What is wrong with this environment, given what the image had."""
+    """Return the faults of this environment; `constraints` are the lines that `own` printed in the image."""
     packages = owned()
     now = {f"{name}=={package.version}" for name, package in packages.items()}
     wrong = [
@@ -43,9 +43,9 @@ def check(constraints: list[str]) -> list[str]:
 
 
 def conflicts(python: str) -> set[str]:
-    """What `pip check` says of an interpreter's packages."""
-    said = subprocess.run([python, "-m", "pip", "check"], capture_output=True, text=True, check=False)
-    return {line for line in said.stdout.splitlines() if " has requirement " in line or " requires " in line}
+    """Return the conflicts that `pip check` finds among an interpreter's packages."""
+    done = subprocess.run([python, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    return {line for line in done.stdout.splitlines() if " has requirement " in line or " requires " in line}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What tests share: one real server on tiny models for the whole run."""
+"""The fixture that tests share: one real server on tiny models for the whole run."""
 
 from collections.abc import Iterator
 

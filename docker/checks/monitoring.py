@@ -67,10 +67,10 @@ def relaxed(expr: str) -> str:
 def _files() -> Iterator[str]:
     """Yield the faults of the files themselves."""
     for arguments in CHECKS:
-        content, said = promtool(*arguments)
-        console.print(f"promtool {arguments[0]} {arguments[1]} {arguments[2].name}: {'ok' if content else 'FAILED'}")
-        if not content:
-            yield said
+        accepted, output = promtool(*arguments)
+        console.print(f"promtool {arguments[0]} {arguments[1]} {arguments[2].name}: {'ok' if accepted else 'FAILED'}")
+        if not accepted:
+            yield output
     text = dashboard.FILE.read_text(encoding="utf-8")
     if dashboard.reparsed(text) != text:
         yield f"{dashboard.FILE.name} has a field that Grafana's schema does not know"

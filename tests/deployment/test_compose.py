@@ -1,4 +1,4 @@
-"""What a deployment is made of agrees with itself and with the project, as far as no container has to run for it."""
+"""The deployment's files agree with each other and with the project; no container runs."""
 
 import os
 import re
@@ -35,7 +35,7 @@ def services() -> dict[str, Any]:
     return found
 
 
-def test_the_images_hold_the_versions_that_were_tried() -> None:
+def test_the_images_have_the_tested_versions() -> None:
     vllm = re.search(r"^ARG BASE=vllm/vllm-openai:v(\S+)$", dockerfile("Dockerfile"), re.M)
     assert vllm is not None
     assert [f"vllm=={vllm[1].rpartition('.')[0]}.*"] == PROJECT["optional-dependencies"]["gpu"]
@@ -46,15 +46,15 @@ def test_the_images_hold_the_versions_that_were_tried() -> None:
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_an_image_runs_as_nobody_in_particular_and_asks_for_its_health(name: str) -> None:
+def test_an_image_runs_without_root_and_has_a_health_check(name: str) -> None:
     last = dockerfile(name).split("\nFROM ")[-1]
     for line in ("USER 10001:10001", "VOLUME /var/cache/decant", 'CMD ["python3", "-m", "server.healthcheck"]'):
         assert line in last, line
-    assert "ARG PIP" not in last, "what configures pip stays in the build stage"
+    assert "ARG PIP" not in last, "pip's configuration stays in the build stage"
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_an_image_is_made_of_what_the_context_sends(name: str) -> None:
+def test_an_image_copies_only_what_the_context_sends(name: str) -> None:
     sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copies = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile(name), re.M)
     sources = {source for line in copies for source in line.split()}
@@ -62,7 +62,7 @@ def test_an_image_is_made_of_what_the_context_sends(name: str) -> None:
     assert all((ROOT / source).exists() for source in sources)
 
 
-def test_every_service_is_in_a_profile_and_on_loopback_unless_asked(services: dict[str, Any]) -> None:
+def test_every_service_is_in_a_profile_and_on_loopback_by_default(services: dict[str, Any]) -> None:
     profiles = {profile: {n for n, s in services.items() if profile in s["profiles"]} for profile in ("gpu", "cpu")}
     assert profiles == {p: {f"decant-{p}", "prometheus", "grafana"} for p in profiles}
     for name, service in services.items():
@@ -70,7 +70,7 @@ def test_every_service_is_in_a_profile_and_on_loopback_unless_asked(services: di
         assert all(port.startswith("${BIND:-127.0.0.1}:") for port in service["ports"]), name
 
 
-def test_what_the_services_mount_is_here(services: dict[str, Any]) -> None:
+def test_the_mounted_files_exist(services: dict[str, Any]) -> None:
     for service in services.values():
         for volume in service["volumes"]:
             source = re.sub(r"^\$\{\w+:-(.+?)\}", r"\1", volume).split(":")[0]
@@ -81,7 +81,7 @@ def test_what_the_services_mount_is_here(services: dict[str, Any]) -> None:
 def test_a_settings_file_takes_its_models_from_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     file = ROOT / "docker" / name
     for variable in ("DECANT_POLICY__MODEL", "DECANT_REWARDS__DEFAULT__MODEL", "DECANT_SERVER__API_KEYS_FILE"):
-        monkeypatch.setenv(variable, "")  # as the compose file sets what nobody has named
+        monkeypatch.setenv(variable, "")  # as the compose file sets variables that are not given
     settings = read_settings(file)
     assert settings.policy.model == yaml.safe_load(file.read_text())["policy"]["model"]
     assert settings.server.api_keys_file is None
@@ -122,11 +122,11 @@ def test_the_health_check_is_readyz(port: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(_Answers, "status", 503)
     assert "503" in str(ready())
     monkeypatch.setenv("DECANT_SERVER__PORT", "1")
-    assert "refused" in str(ready()), f"nobody listens there, but on {port}"
+    assert "refused" in str(ready()), f"no server listens there, only on {port}"
 
 
 class Image:
-    """A base image's packages and an environment on top of them, both of metadata alone."""
+    """The metadata of a base image's packages, and of an environment on top of them."""
 
     def __init__(self, folder: Path) -> None:
         self.own = folder / "image"
@@ -161,7 +161,7 @@ def image(tmp_path: Path) -> Image:
     return image
 
 
-def test_what_an_image_must_keep_is_named_with_its_version(image: Image) -> None:
+def test_packages_that_an_image_must_keep_are_listed_with_their_versions(image: Image) -> None:
     assert image.constraints.read_text().split() == ["nvidia-nccl-cu13==2.28", "torch==2.13.0+cu130", "vllm==0.32.0"]
 
 
@@ -181,12 +181,12 @@ def test_a_second_torch_fails_the_build(image: Image, version: str) -> None:
     assert ("no longer what is imported" in done.stderr) == (version == "2.12.0")
 
 
-def test_a_cuda_library_that_the_image_had_not_fails_the_build_too(image: Image) -> None:
+def test_a_cuda_library_that_is_new_to_the_image_fails_the_build_too(image: Image) -> None:
     image.add(image.beside, "nvidia_cublas", "13.1")
     assert "a second nvidia-cublas" in image.guard("check", str(image.constraints)).stderr
 
 
-def test_a_package_that_breaks_what_the_image_s_own_ask_for_fails_the_build(image: Image) -> None:
+def test_a_package_that_breaks_a_requirement_of_the_image_fails_the_build(image: Image) -> None:
     image.add(image.own, "openai", "2.30.0", "idna<4")
     assert image.guard("check", str(image.constraints)).returncode == 0
     image.add(image.beside, "idna", "4")

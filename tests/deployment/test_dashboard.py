@@ -1,4 +1,4 @@
-"""The dashboard and the alerts name what /metrics has, and all that the README promises of it is on the dashboard."""
+"""The dashboard and the alerts query metrics that exist, and every metric of the README is on the dashboard."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from tests.support.fakes import FakeEngine, world
 from tests.support.serving import refused, serving
 
 README = Path(__file__).parents[2] / "README.md"
-# Of vLLM 0.32's, as its page has them; the toy has no engine.
+# Metrics of vLLM 0.32, which the toy does not have.
 VLLM = {
     "vllm:num_requests_running",
     "vllm:num_requests_waiting",
@@ -24,8 +24,8 @@ VLLM = {
     "vllm:prefix_cache_queries_total",
     "vllm:num_preemptions_total",
 }
-PROMETHEUS = {"up"}  # Prometheus's own, of each target
-# A metric, in PromQL or in the README: not preceded by a part of a longer name, such as a recording rule's.
+PROMETHEUS = {"up"}  # Prometheus's own metric of each target
+# A metric in PromQL or in the README, but not the end of a longer name such as a recording rule's.
 METRIC = re.compile(r"(?<![\w:])(?:decant|vllm:)\w+|(?<![\w:])up(?={)")
 QUERIES = [query.promql for row in ROWS for panel in row.panels for query in panel.queries]
 
@@ -40,7 +40,7 @@ def without_suffix(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def page() -> set[str]:
-    """Names on /metrics after requests of several kinds."""
+    """Return the names on /metrics after several kinds of request."""
     policy = ToyPolicy(loaded={"plain": ToyGuide()})
     with serving(world(policy, engines={"policy": FakeEngine()})) as api:
         api.complete()
@@ -54,7 +54,7 @@ def page() -> set[str]:
 def test_the_file_is_what_the_code_makes() -> None:
     text = dashboard.FILE.read_text(encoding="utf-8")
     assert text == dashboard.dashboard_text()
-    assert dashboard.reparsed(text) == text, "and all of it is in Grafana's schema"
+    assert dashboard.reparsed(text) == text, "every field is in Grafana's schema"
 
 
 def test_panels_have_places_of_their_own() -> None:
@@ -78,7 +78,7 @@ def test_each_name_is_on_the_page(page: set[str]) -> None:
 def test_each_recording_that_an_alert_uses_is_made() -> None:
     made = {rule.name for rule in rules() if not rule.alerts}
     used = {name for rule in rules() if rule.alerts for name in re.findall(r"\b\w+:\w+:\w+", rule.expr)}
-    assert used == made, "and none is made in vain"
+    assert used == made, "every recording is used"
 
 
 def test_each_query_is_of_this_job() -> None:
@@ -88,7 +88,7 @@ def test_each_query_is_of_this_job() -> None:
     assert "job_name: decant" in CONFIG.read_text(encoding="utf-8")
 
 
-def test_what_the_readme_promises_is_on_the_dashboard() -> None:
+def test_every_metric_of_the_readme_is_on_the_dashboard() -> None:
     section = README.read_text(encoding="utf-8").split("\n## Metrics\n")[1].split("\n## ")[0]
     promised = {without_suffix(name) for name in names(section) if name.startswith("decant_")}
     assert len(promised) >= 14
@@ -97,6 +97,6 @@ def test_what_the_readme_promises_is_on_the_dashboard() -> None:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed: apt-get install prometheus")
 @pytest.mark.parametrize("arguments", CHECKS, ids=lambda check: f"{check[0]}_{check[1]}")
-def test_promtool_is_content(arguments: tuple[str, str, Path]) -> None:
-    content, said = promtool(*arguments)
-    assert content, said
+def test_promtool_accepts_the_files(arguments: tuple[str, str, Path]) -> None:
+    accepted, output = promtool(*arguments)
+    assert accepted, output

@@ -44,7 +44,7 @@ def test_a_reward_that_fails_is_named(reward: ActingReward, status: int, words: 
         for stream in (False, True):
             error = refused(api.post("completions", {**BEST, "stream": stream}), status)
             assert error["message"].startswith(words)
-            assert reward.asked == reward.ended > 0
+            assert reward.calls == reward.ended > 0
         assert outcomes(api, "timeout" if status == 504 else "failed") == 2
         api.complete()
 
@@ -55,10 +55,10 @@ def test_a_reward_that_fails_stops_the_others() -> None:
         weights = {"bad": 1, "slow": 1}
         body = {"prompt": "good", "completions": ["bad"], "reward": weights}
         assert "'bad'" in refused(api.post("rewards", body), 502)["message"]
-        assert (slow.asked, slow.ended) == (1, 1)
+        assert (slow.calls, slow.ended) == (1, 1)
         for strategy in ("sample", "best_of_n"):
             refused(api.post("completions", {**PLAIN, "decoding": {"strategy": strategy, "reward": weights}}), 502)
-        assert slow.asked == slow.ended
+        assert slow.calls == slow.ended
 
 
 def test_a_dead_engine_is_a_503_everywhere() -> None:
@@ -181,7 +181,7 @@ def test_a_client_that_leaves_while_rewards_are_given_stops_them() -> None:
     reward = hanging()
     with serving(world(rewards={"default": reward})) as api:
         with speaking(api, "completions", BEST):
-            until(lambda: reward.asked == 4)
+            until(lambda: reward.calls == 4)
         until(lambda: reward.ended == 4)
         assert outcomes(api, "cancelled") == 1
 

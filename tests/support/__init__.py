@@ -1,1 +1,1 @@
-"""What several tests stand on: models to serve, laws to compare with, things to watch."""
+"""Shared by several tests: models to serve, laws to compare with, policies and rewards that count or fail."""

@@ -1,4 +1,4 @@
-"""A calibration store as tests use it: opened and closed, asked and filled without an event loop."""
+"""A calibration store as tests use it: opened, read, filled and closed without an event loop."""
 
 import asyncio
 from collections.abc import Iterator, Sequence

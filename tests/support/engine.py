@@ -30,7 +30,7 @@ def settings(models: dict[str, Path]) -> dict[str, Any]:
 
 
 def guided(models: dict[str, Path]) -> dict[str, Any]:
-    """Guides in an engine of their own, so that plain requests are still served by a plain one."""
+    """Return settings of guides on an engine of their own, so that plain requests use an engine without guides."""
     names = {name: str(path) for name, path in models.items()}
     return {
         "guides": {
@@ -49,7 +49,7 @@ def guided(models: dict[str, Path]) -> dict[str, Any]:
 
 @dataclass
 class Tiny:
-    """The server's client and the models it serves."""
+    """The server's client, and the models that it serves."""
 
     client: httpx.Client
     models: dict[str, Path]
@@ -65,6 +65,6 @@ class Tiny:
         return found
 
     def metric(self, name: str) -> float:
-        """The sum of a metric's samples on /metrics."""
+        """Return the sum of a metric's samples on /metrics."""
         lines = self.client.get("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + "{", name + " ")))

@@ -1,4 +1,4 @@
-"""Policies, rewards and engines that do as they are told."""
+"""Policies, rewards and engines whose behaviour a test chooses."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ from tests.support.serving import PATIENCE
 
 @dataclass
 class HeldPolicy(DelegatingPolicy):
-    """The toy, which stops after `give` items (completions, or pieces of one) until it is released."""
+    """The toy, which waits after `give` items (completions, or pieces of one) until `released` is set."""
 
     give: int = 0
     released: threading.Event = field(default_factory=threading.Event)
@@ -43,7 +43,7 @@ class HeldPolicy(DelegatingPolicy):
             self.closed += 1
 
     async def _hold(self) -> None:
-        while not self.released.is_set():  # noqa: ASYNC110 - who releases it is in another thread
+        while not self.released.is_set():  # noqa: ASYNC110 - another thread sets it
             await asyncio.sleep(0.005)
 
     @property
@@ -53,7 +53,7 @@ class HeldPolicy(DelegatingPolicy):
 
 @dataclass
 class FailingPolicy(DelegatingPolicy):
-    """The toy, which raises `error` after `give` items."""
+    """The toy, which raises `error` after `give` items, if only at the end."""
 
     error: Exception
     give: int = 0
@@ -73,14 +73,14 @@ class FailingPolicy(DelegatingPolicy):
 
 @dataclass
 class ActingReward:
-    """A reward that is whatever `act` does, given the number of completions."""
+    """A reward that returns or raises what `act` does, which takes the number of completions."""
 
     act: Callable[[int], Awaitable[list[float]]]
-    asked: int = 0
+    calls: int = 0
     ended: int = 0
 
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002
-        self.asked += 1
+        self.calls += 1
         try:
             return await self.act(len(completions))
         finally:
@@ -104,7 +104,7 @@ def giving(value: float) -> ActingReward:
 def hanging() -> ActingReward:
     async def act(_: int) -> list[float]:
         await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
+        raise AssertionError("the event is never set")
 
     return ActingReward(act)
 
@@ -125,7 +125,7 @@ def world(
     text: ToyText | None = None,
     reward_timeout: float = PATIENCE,
 ) -> Loaded:
-    """What a server serves: the toy, but for what is given; rewards guarded as in a real one."""
+    """Return what a server serves: the toy where nothing else is given, with rewards under a timeout."""
     named = {"default": ToyReward()} if rewards is None else rewards
     guarded: dict[str, Reward] = {name: Guarded(name, reward, reward_timeout) for name, reward in named.items()}
     return Loaded(

@@ -1,4 +1,4 @@
-"""One vLLM engine in a process of its own, stepped by hand, so that what its scheduler does can be arranged and seen.
+"""One vLLM engine in a process of its own, stepped by hand, so that tests control and observe its scheduler.
 
 python -m tests.support.guided_engine JOB.json RESULT.json
 """
@@ -30,7 +30,7 @@ class GuidedRequest:
 
 @dataclass
 class EngineProcess:
-    """An engine that works through batches of requests, each batch when the one before has ended."""
+    """A process whose engine runs batches of requests one after another."""
 
     process: "subprocess.Popen[bytes]"
     folder: Path
@@ -69,15 +69,15 @@ def main(job: Path, result: Path) -> None:
     from server.engines.guided.plan import Plan, plan
     from server.settings import AnyGuide, PolicySettings
 
-    asked = json.loads(job.read_text())
-    settings = PolicySettings(model=asked["policy"], engine=asked["engine"])
-    guides = TypeAdapter(dict[str, AnyGuide]).validate_python(asked["guides"])
+    job_fields = json.loads(job.read_text())
+    settings = PolicySettings(model=job_fields["policy"], engine=job_fields["engine"])
+    guides = TypeAdapter(dict[str, AnyGuide]).validate_python(job_fields["guides"])
     made, arguments = plan(guides, settings) if guides else (Plan(), settings.engine)
     engine = LLMEngine.from_engine_args(EngineArgs(model=settings.model, **arguments))
     counts: Counter[str] = Counter()
     core = engine.engine_core.engine_core
     _watch(core.scheduler, counts)
-    batches = [_run(engine, made, [GuidedRequest(**request) for request in batch]) for batch in asked["batches"]]
+    batches = [_run(engine, made, [GuidedRequest(**request) for request in batch]) for batch in job_fields["batches"]]
     model = core.model_executor.driver_worker.worker.model_runner.model
     shared = {name: _shared(guide, model.policy) for name, guide in model.models.items()} if guides else {}
     attention = sorted(engine.vllm_config.compilation_config.static_forward_context)
@@ -85,7 +85,7 @@ def main(job: Path, result: Path) -> None:
 
 
 def _run(engine: Any, plan: Any, requests: list[GuidedRequest]) -> list[Json | None]:
-    """What came of each request; None of an aborted one."""
+    """Run a batch; return the report of each request, None for an aborted one."""
     from vllm import SamplingParams
     from vllm.inputs.engine import tokens_input
     from vllm.sampling_params import RequestOutputKind
@@ -135,7 +135,7 @@ def _watch(scheduler: Any, counts: "Counter[str]") -> None:
 
 
 def _shared(guide: Any, policy: Any) -> list[str]:
-    """Modules with weights that are the policy's very own."""
+    """Return the names of the guide's modules with weights that are the policy's own objects."""
     theirs = dict(policy.named_modules(remove_duplicate=False))
     own = guide.named_modules(remove_duplicate=False)
     return [name for name, module in own if theirs.get(name) is module and next(module.parameters(), None) is not None]  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""What clients ask of a server with guides."""
+"""Requests with guides."""
 
 from typing import Any
 

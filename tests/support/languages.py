@@ -1,4 +1,4 @@
-"""Texts whose characters are one to four bytes, and tokenizers that write them in different ways."""
+"""Texts with characters of one to four bytes, and tokenizers that encode them in different ways."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ TEXTS = {
 
 
 def sentencepiece() -> Any:
-    """Words begin with a mark, and a character that is not in the vocabulary is its bytes."""
+    """Return a tokenizer that marks the start of words, and encodes characters outside its vocabulary as bytes."""
     from tokenizers import Tokenizer, decoders, models, normalizers
     from transformers import PreTrainedTokenizerFast
 
@@ -32,7 +32,7 @@ def sentencepiece() -> Any:
 
 
 def prefix() -> Any:
-    """The same, which also puts a token before every text."""
+    """Return the same tokenizer with a token before every text."""
     from tokenizers import processors
 
     made = sentencepiece()
@@ -41,7 +41,7 @@ def prefix() -> Any:
 
 
 def lowering() -> Any:
-    """A token a word, all in lower case: its tokens do not say what the text says."""
+    """Return a tokenizer of lower-case words, whose tokens do not decode to the text."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""What Transformers says of plain and guided laws and of rewards, in float32: the reference for what vLLM serves."""
+"""Plain laws, guided laws and rewards by Transformers in float32: the reference for what vLLM serves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

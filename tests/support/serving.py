@@ -1,4 +1,4 @@
-"""A real server around what is loaded, and clients that look closely at its answers."""
+"""A real server on given models, and a client that checks its answers."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from server.loading import Loaded
 from server.settings import ServerSettings
 
 Json = dict[str, Any]
-PATIENCE = 30.0  # seconds: far more than anything here takes, on a machine with other things to do
+PATIENCE = 30.0  # seconds: far more than any test needs, even on a busy machine
 
 
 class Api:
@@ -35,30 +35,30 @@ class Api:
         return self.http.post(f"/v1/{path}", content=content, **kwargs)
 
     def complete(self, prompt: object = "good", **fields: Any) -> Json:
-        """A completion that is to succeed."""
+        """Return the body of a completion that succeeds."""
         return ok(self.post("completions", {"prompt": prompt, **fields}))
 
     def chat(self, content: object = "good", **fields: Any) -> Json:
         return ok(self.post("chat/completions", {"messages": [{"role": "user", "content": content}], **fields}))
 
     def rest(self) -> None:
-        """Wait until every request has been accounted for, which is just after its answer."""
+        """Wait until no request is running: one still counts for a moment after its answer."""
         until(lambda: self.server.state.running.idle)
 
     def metrics(self) -> list[Sample]:
-        """Every sample of /metrics."""
+        """Return every sample of /metrics."""
         families = text_string_to_metric_families(self.http.get("/metrics").text)
         return [sample for family in families for sample in family.samples]
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples with these labels; 0 where there is none yet."""
+        """Return the sum of a metric's samples with these labels; 0 if it has none yet."""
         own = [sample for sample in self.metrics() if sample.name == name]
         return sum(s.value for s in own if all(s.labels.get(k) == v for k, v in labels.items()))
 
 
 @contextmanager
 def serving(loaded: Loaded, **settings: Any) -> Iterator[Api]:
-    """A real server on a free port of the loopback, in a thread."""
+    """Run a real server on a free port of the loopback, in a thread; yield its client."""
     url: Future[str] = Future()
     server = Server(loaded, ServerSettings(port=0, **settings), url.set_result)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
@@ -75,14 +75,14 @@ def serving(loaded: Loaded, **settings: Any) -> Iterator[Api]:
 
 @contextmanager
 def meanwhile(call: Callable[[], httpx.Response]) -> Iterator["Future[httpx.Response]"]:
-    """A call in a thread of its own."""
+    """Run a call in a thread of its own."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(call)
 
 
 @contextmanager
 def speaking(api: Api, path: str, body: Json) -> Iterator[None]:
-    """A client that has sent its request and does not listen, and leaves at the end."""
+    """Send a request and read no answer; disconnect at the end of the block."""
     content = json.dumps(body).encode()
     with socket.create_connection(("127.0.0.1", api.http.base_url.port or 0)) as peer:
         peer.sendall(f"POST /v1/{path} HTTP/1.1\r\nHost: toy\r\nContent-Length: {len(content)}\r\n\r\n".encode())
@@ -97,7 +97,7 @@ def ok(response: httpx.Response) -> Json:
 
 
 def refused(response: httpx.Response, status: int) -> Json:
-    """The error of a response, seen to be in OpenAI's shape."""
+    """Check that a response is an error in OpenAI's format; return the error."""
     assert response.status_code == status, response.text
     body = response.json()
     assert set(body) == {"error"}
@@ -109,7 +109,7 @@ def refused(response: httpx.Response, status: int) -> Json:
 
 
 def events(text: str) -> tuple[list[Json], list[str]]:
-    """The chunks and the comments of a stream that was seen to end as it should."""
+    """Check that a stream is complete; return its chunks and its comments."""
     parts = text.split("\n\n")
     assert parts[-2:] == ["data: [DONE]", ""]
     chunks = [json.loads(part.removeprefix("data: ")) for part in parts[:-2] if part.startswith("data: ")]
@@ -119,8 +119,8 @@ def events(text: str) -> tuple[list[Json], list[str]]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait for what is to come about."""
+    """Wait until `holds()` is true."""
     end = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < end, "it does not come about"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.01)

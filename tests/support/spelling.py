@@ -1,4 +1,4 @@
-"""The toy with words that are parts of characters, and stop strings: what an engine's answers look like."""
+"""The toy with words that are parts of characters and with stop strings, as an engine's answers have them."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ SPELLED = (b"", b" go\xe6", b"\x97\xa5", b" EN", b"D.")
 
 @dataclass
 class Spelling(DelegatingPolicy):
-    """Draws as the toy does, and says other words; it knows the prompt's log-probabilities, which are minus its ids."""
+    """The toy's draws with other words; the log-probability of a prompt's token is minus its id."""
 
     inner: Policy = field(default_factory=lambda: ToyPolicy(loaded=GUIDES, longest=10))
 
@@ -22,19 +22,19 @@ class Spelling(DelegatingPolicy):
     ) -> AsyncGenerator[tuple[int, Candidate]]:
         words = [f" {word}" for word in prompt.text.split()]
         known = [_known(t, word) for t, word in zip(prompt.tokens, words, strict=True)]
-        asked = sampling.prompt_logprobs is not None
+        scores_prompt = sampling.prompt_logprobs is not None
         drawn: dict[int, list[Candidate]] = {}
         async for i, piece in self.inner.sample(prompt, n, replace(sampling, stop=()), rng, pieces=True):
             drawn.setdefault(i, []).append(piece)
         for i, parts in drawn.items():
             spelled = _spelled(parts, sampling)
-            spelled[0] = replace(spelled[0], prompt_logprobs=(None, *known[1:]) if asked else None)
+            spelled[0] = replace(spelled[0], prompt_logprobs=(None, *known[1:]) if scores_prompt else None)
             for part in spelled if pieces else [join(spelled)]:
                 yield i, part
 
 
 def _spelled(parts: list[Candidate], sampling: Sampling) -> list[Candidate]:
-    """The same pieces with other words, the text of each held back as long as it may be the start of a stop string."""
+    """Return the same pieces with other words; text that may be the start of a stop string is held back."""
     hold = 0 if sampling.include_stop_str_in_output else max(map(len, sampling.stop), default=1) - 1
     made: list[Candidate] = []
     said = sent = ""
@@ -68,7 +68,7 @@ def _worded(entry: TokenLogprob, text: str) -> TokenLogprob:
 
 
 def _whole(data: bytes) -> str:
-    """What the bytes say, and nothing while they end inside a character, as engines have it."""
+    """Return the text of the bytes, or nothing while they end inside a character, as engines do."""
     text = data.decode(errors="replace")
     return "" if text.endswith("\ufffd") else text
 

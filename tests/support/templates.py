@@ -1,4 +1,4 @@
-"""Chat templates, and small tokenizers that have one of them or none and add special tokens or none."""
+"""Chat templates, and small tokenizers with or without a template and special tokens."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ CLOSED = (
 
 
 def made(template: str | None, *, size: int = 384, begins: bool = False, ends: bool = False) -> Any:
-    """A tokenizer whose `encode` adds a BOS, an EOS, both or none."""
+    """Return a tokenizer of `size` tokens whose `encode` adds a BOS, an EOS, both or neither."""
     from tokenizers.processors import TemplateProcessing
 
     fast = make_tokenizer(size, template)
@@ -27,7 +27,7 @@ def made(template: str | None, *, size: int = 384, begins: bool = False, ends: b
 
 
 def made_of_words(*, begins: bool = False) -> Any:
-    """A tokenizer that writes spaces as Llama's does: one is put before a text, and goes when it is decoded."""
+    """Return a tokenizer that puts a space before a text, and removes it in decoding, as Llama's does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast

@@ -94,9 +94,9 @@ def test_chat_messages_give_the_ids_the_models_were_trained_on(study: Study) -> 
     ]
     prompt = encode_prompt(study.tokenizer, dialogue.question)
     response = encode_response(study.tokenizer, dialogue.response)
-    asked = study.tokenizer.apply_chat_template(messages[:1], add_generation_prompt=True, return_dict=False)
+    question = study.tokenizer.apply_chat_template(messages[:1], add_generation_prompt=True, return_dict=False)
     answered = study.tokenizer.apply_chat_template(messages, return_dict=False)
-    assert asked == prompt
+    assert question == prompt
     assert answered == prompt + response
     assert decode_response(study.tokenizer, response) == dialogue.response
 

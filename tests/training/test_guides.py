@@ -1,4 +1,4 @@
-"""How the demo's guides are trained and measured, on a model small enough to enumerate; and what ships."""
+"""Training and measuring of the demo's guides on a model small enough to enumerate, and the shipped adapters."""
 
 import json
 import math
@@ -23,13 +23,13 @@ from training.sentiment.data import Review
 
 VOCABULARY, END = 6, 0
 LAYERS = 2
-"""Of the tiny guides, of their policy's three."""
+"""Layers of the tiny guides' tops, of their policy's three."""
 PROMPTS = [[1, 2, 3], [4, 5], [2, 1, 1]]
 SHIPPED = ("positive", "brief")
 
 
 def llama(seed: int) -> Any:
-    """A random Llama, peaked enough for laws to differ."""
+    """Return a random Llama with laws that are far from uniform."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
@@ -54,7 +54,7 @@ def policy() -> Any:
 
 @pytest.fixture(scope="module")
 def other() -> Any:
-    """The policy with its upper layers changed, as a guide changes them."""
+    """Return the policy with its upper layers changed, as a guide changes them."""
     changed = llama(0)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def next_law(model: Any, ids: list[int]) -> torch.Tensor:
 
 
 def completions(tokens: int) -> Iterator[list[int]]:
-    """Everything of at most `tokens` tokens that a model may answer."""
+    """Yield every completion of at most `tokens` tokens."""
     for length in range(1, tokens + 1):
         for ids in product(range(VOCABULARY), repeat=length):
             ended = ids[-1] == END
@@ -189,10 +189,10 @@ def test_an_adapter_read_back_for_the_whole_model_is_the_one_trained(policy: Any
     )
     policy.save_pretrained(tmp_path / "policy")
     adapter.save(guide, tmp_path / "guide", below=1)
-    asked = [(len(PROMPTS[draw.prompt]), draw) for draw in draws]
+    scored = [(len(PROMPTS[draw.prompt]), draw) for draw in draws]
     with torch.no_grad():
-        trained, untrained = log_probs(guide, asked), log_probs(top(policy, LAYERS), asked)
-        read = log_probs(adapter.load(tmp_path / "policy", tmp_path / "guide", LAYERS), asked)
+        trained, untrained = log_probs(guide, scored), log_probs(top(policy, LAYERS), scored)
+        read = log_probs(adapter.load(tmp_path / "policy", tmp_path / "guide", LAYERS), scored)
     change = (trained - untrained).abs().mean().item()
     assert (read - trained).abs().mean().item() < 0.05 * change
 

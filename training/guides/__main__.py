@@ -64,21 +64,21 @@ def train_guides(names: list[str], out: Path, world: DemoWorld, size: Size, marg
 
     started = time.process_time()
     policy, tokenizer = load_policy(world.policy), AutoTokenizer.from_pretrained(world.policy)
-    asked = rollouts.prompt_ids(prompts.TRAINING_RAW, prompts.TRAINING_CHAT, tokenizer)[:: size.stride]
-    draws = rollouts.roll_out(policy, asked, size.rollouts, seed=0)
+    prompt_ids = rollouts.prompt_ids(prompts.TRAINING_RAW, prompts.TRAINING_CHAT, tokenizer)[:: size.stride]
+    draws = rollouts.roll_out(policy, prompt_ids, size.rollouts, seed=0)
     shared = time.process_time() - started
     for name in names:
         started = time.process_time()
         recipe = replace(RECIPES[name], steps=min(RECIPES[name].steps, size.steps), margin=margin)
         if name == "positive":
-            labels = rollouts.sentiment(world.reward, asked, draws)
+            labels = rollouts.sentiment(world.reward, prompt_ids, draws)
         else:
             labels = rollouts.brevity(draws, tokenizer)
-        pairs = pairs_of(asked, draws, labels, ends=recipe.ends, per=recipe.per, gap=recipe.gap, seed=recipe.seed)
+        pairs = pairs_of(prompt_ids, draws, labels, ends=recipe.ends, per=recipe.per, gap=recipe.gap, seed=recipe.seed)
         guide = train_guide(policy, pairs, recipe, name=name)
         adapter.save(guide, out / name, below=policy.config.num_hidden_layers - recipe.layers)
         seconds = {"rollouts": round(shared), "labels_and_training": round(time.process_time() - started)}
-        made_of = {"prompts": len(asked), "rollouts": len(draws), "pairs": len(pairs)}
+        made_of = {"prompts": len(prompt_ids), "rollouts": len(draws), "pairs": len(pairs)}
         write_record(out / name, {"form": "ratio", "recipe": asdict(recipe), **made_of, "cpu_seconds": seconds})
 
 
