@@ -36,10 +36,10 @@ def guided_law(pi: Tensor, guides: Sequence[tuple[Tensor, float]], *, policy: fl
     return scores.log_softmax(-1)
 
 
-def pad_left(sequences: Sequence[Sequence[int]], padding: int = 0) -> tuple[Tensor, Tensor]:
-    """Return token ids and attention mask, both int64 of shape [len(sequences), longest]."""
+def pad_left(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return token ids, with 0 for padding, and attention mask: int64, [len(sequences), longest]."""
     longest = max(map(len, sequences))
-    ids = [[padding] * (longest - len(tokens)) + list(tokens) for tokens in sequences]
+    ids = [[0] * (longest - len(tokens)) + list(tokens) for tokens in sequences]
     mask = [[0] * (longest - len(tokens)) + [1] * len(tokens) for tokens in sequences]
     return torch.tensor(ids), torch.tensor(mask)
 

@@ -1,4 +1,4 @@
-"""The laws that strategies promise, on a finite space, written from the papers and sharing no code with decoders.
+"""The laws that strategies promise, on a finite space: written from the papers, and sharing no code with decoders.
 
 A law is a dict from outcome to probability; `r` gives each outcome's reward.
 """
@@ -14,7 +14,7 @@ Weigh = Callable[[Sequence[float]], Sequence[float]]
 
 
 def order_statistic(pi: Mapping[Y, float], r: Mapping[Y, float], n: int) -> dict[Y, float]:
-    """The best of n with ties shared [BOND, theorem 1]; the worst of n is the same law of -r."""
+    """Return the law of the best of n, ties broken at random [BOND, theorem 1]; the worst of n is that of -r."""
     law = {}
     for y, p in pi.items():
         less = math.fsum(q for z, q in pi.items() if r[z] < r[y])
@@ -24,7 +24,7 @@ def order_statistic(pi: Mapping[Y, float], r: Mapping[Y, float], n: int) -> dict
 
 
 def by(r: Mapping[Y, float], weigh: Weigh) -> Callable[[tuple[Y, ...]], Sequence[float]]:
-    """The rule that weighs outcomes by their reward."""
+    """Return the rule that weighs outcomes by their rewards."""
     return lambda ys: weigh([r[y] for y in ys])
 
 
@@ -33,7 +33,7 @@ def negated(r: Mapping[Y, float]) -> dict[Y, float]:
 
 
 def tilted(pi: Mapping[Y, float], r: Mapping[Y, float], beta: float) -> dict[Y, float]:
-    """pi*(y) = pi(y) exp(r(y) / beta) / Z."""
+    """Return pi*(y) = pi(y) exp(r(y) / beta) / Z."""
     weights = {y: p * math.exp(r[y] / beta) for y, p in pi.items()}
     z = math.fsum(weights.values())
     return {y: w / z for y, w in weights.items()}
@@ -60,7 +60,7 @@ def pessimistic(beta: float) -> Weigh:
 
 
 def bisect_pessimistic(rewards: Sequence[float], beta: float) -> float:
-    """The lam at which the mean of relu((r - lam) / beta) falls to one, by halving an interval that holds it."""
+    """Return the lam at which the mean of relu((r - lam) / beta) is one, by bisection."""
     low, high = min(rewards) - beta, max(rewards)
     for _ in range(200):
         lam = (low + high) / 2
@@ -72,12 +72,12 @@ def bisect_pessimistic(rewards: Sequence[float], beta: float) -> float:
 
 
 def pools(pi: Mapping[Y, float], n: int) -> list[tuple[tuple[Y, ...], float]]:
-    """Every n draws from pi, with their probability."""
+    """Return every sequence of n draws from pi, with its probability."""
     return [(ys, math.prod(pi[y] for y in ys)) for ys in itertools.product(pi, repeat=n)]
 
 
 def chosen(pi: Mapping[Y, float], n: int, judge: Callable[[tuple[Y, ...]], Sequence[float]]) -> dict[Y, float]:
-    """The law of one of n draws, taken with P(i) in proportion to judge(draws)[i]; none where all of those are zero."""
+    """Return the law of one of n draws, chosen with P(i) proportional to judge(draws)[i]; none if all are zero."""
     law: defaultdict[Y, float] = defaultdict(float)
     for ys, p in pools(pi, n):
         weights = judge(ys)
@@ -90,7 +90,7 @@ def chosen(pi: Mapping[Y, float], n: int, judge: Callable[[tuple[Y, ...]], Seque
 def chosen_in_turn(
     pi: Mapping[Y, float], r: Mapping[Y, float], n: int, results: int, weigh: Weigh
 ) -> dict[tuple[Y, ...], float]:
-    """The law of several of n draws, each taken by the same rule from those that are left."""
+    """Return the law of `results` of n draws, chosen one after another by the same rule without replacement."""
     law: defaultdict[tuple[Y, ...], float] = defaultdict(float)
     for ys, p in pools(pi, n):
         for order in itertools.permutations(range(n), results):
@@ -104,7 +104,7 @@ def chosen_in_turn(
 
 
 def drawn(rewards: Sequence[float], batch: int, at: float) -> int:
-    """How many are drawn, `batch` at a time, until one is at least `at` or there are no more."""
+    """Return the number of draws, `batch` at a time, until one is at least `at` or none are left."""
     seen = batch
     while seen < len(rewards) and max(rewards[:seen]) < at:
         seen += batch
@@ -112,7 +112,7 @@ def drawn(rewards: Sequence[float], batch: int, at: float) -> int:
 
 
 def stopped(batch: int, at: float, weigh: Weigh) -> Weigh:
-    """The rule on those that are drawn before stopping."""
+    """Return the rule restricted to the draws before stopping."""
 
     def rule(rewards: Sequence[float]) -> list[float]:
         seen = drawn(rewards, batch, at)
@@ -122,7 +122,7 @@ def stopped(batch: int, at: float, weigh: Weigh) -> Weigh:
 
 
 def without(rule: Weigh) -> Weigh:
-    """The rule on the finite rewards, the others being out."""
+    """Return the rule restricted to finite rewards: the others get no weight."""
 
     def on_the_finite(rewards: Sequence[float]) -> list[float]:
         finite = [v for v in rewards if math.isfinite(v)]
@@ -133,12 +133,12 @@ def without(rule: Weigh) -> Weigh:
 
 
 def quantile(value: float, others: Sequence[float]) -> float:
-    """P(value > other) + P(tie) / 2, by its definition."""
+    """Return P(value > other) + P(tie) / 2, by its definition."""
     return math.fsum((value > v) + (value == v) / 2 for v in others) / len(others)
 
 
 def atomic(n: int, e: float) -> float:
-    """KL(best of n || pi) where the best outcome has mass e and the rest is continuous [Beirami et al. 2024]."""
+    """Return KL(best of n || pi) if the best outcome has mass e and the rest is continuous [Beirami et al. 2024]."""
     out, hit = (1 - e) ** n, 1 - (1 - e) ** n
     return out * (math.log(n) + (n - 1) * math.log(1 - e) - (n - 1) / n) + hit * math.log(hit / e)
 
@@ -152,5 +152,5 @@ def total_variation(p: Mapping[Y, float], q: Mapping[Y, float]) -> float:
 
 
 def win_rate(p: Mapping[Y, float], q: Mapping[Y, float], r: Mapping[Y, float]) -> float:
-    """P(r(Y) > r(Z)) + P(tie) / 2 for Y ~ p and Z ~ q."""
+    """Return P(r(Y) > r(Z)) + P(tie) / 2 for Y ~ p and Z ~ q."""
     return math.fsum(a * b * ((r[y] > r[z]) + (r[y] == r[z]) / 2) for y, a in p.items() for z, b in q.items())
