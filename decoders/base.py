@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest
-from decoders.events import Cost, Run
+from decoders.events import Cost, Info, Run
 from decoders.models import Models
 from decoders.parts.budget import Budget
 
@@ -27,11 +27,15 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
     """One request-time strategy: a frozen value, parsed from the request, that knows how to decode."""
 
     independent: ClassVar[bool] = True
-    """Whether the n results of a run are n draws of one law, each for itself; else they come from one pool."""
+    """Whether the n results of a run are independent draws of one law; otherwise they come from one pool."""
 
     scores_prompts: ClassVar[bool] = False
-    """Whether it has an answer to `max_tokens` 0, which asks for the prompt's own log-probabilities alone."""
+    """Whether the strategy supports `max_tokens` 0, which asks for the prompt's log-probabilities alone."""
 
+    info: ClassVar[type[Info] | None] = None
+    """The type of the diagnostics that its results carry, if any."""
+
+    strategy: str
     reward: RewardNames = None
     guides: GuideWeights = Field(default_factory=dict)
     return_candidates: bool = Field(False, description="Add every candidate, with its rewards, to the response.")
@@ -42,14 +46,21 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
 
     @abstractmethod
     def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
-        """Run the strategy: `Step`s of final tokens, then one `Done` with `sampling.n` results.
+        """Run the strategy: yield `Step`s of final tokens, then one `Done` with `sampling.n` results.
 
-        Closing the generator, or cancelling the task that runs it, stops all the engine work it began.
+        Closing the generator, or cancelling the task that runs it, stops all the engine work that it began. The
+        generator raises `InvalidRequest`, `RewardFailed` or `EngineFailed`.
+
+        Args:
+            prompt: What to continue.
+            models: The policy and the rewards.
+            sampling: How to sample the policy, and how many results are asked for.
+            rng: All the randomness of the run.
         """
 
     @abstractmethod
     async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
-        """Return how many sequences it may be drawing at the same time for one prompt, rollouts included.
+        """Return how many sequences, rollouts included, the strategy may draw at the same time for one prompt.
 
         Rollouts that a store has now are not counted. If they leave it before they are read, they are drawn all the
         same, and the engine queues what is over the promise.
@@ -57,20 +68,21 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
 
     @abstractmethod
     def max_cost(self, sampling: Sampling, models: Models) -> Cost:
-        """Return the most candidates and tokens that it may draw for one prompt, all that it discards included.
+        """Return the most candidates and tokens that the strategy may draw for one prompt, discarded ones included.
 
-        It stands on the contract of `Policy`: a sample has at most `max_tokens` tokens, and a continuation at most as
-        many as it is asked for and as the answer has room for.
+        The bound rests on the contract of `Policy`: a sample has at most `max_tokens` tokens, and a continuation at
+        most as many as it is asked for and as the answer has room for.
         """
 
     def check(self, models: Models, sampling: Sampling) -> None:
-        """Raise `InvalidRequest` for what can not be honoured, before any work."""
+        """Raise `InvalidRequest` for a request that the strategy cannot honour, before any work."""
         models.resolve_guides(self.guides)
         if sampling.max_tokens == 0 and not self.scores_prompts:
             raise InvalidRequest(
-                "max_tokens: 0 only scores the prompt, and leaves this strategy nothing to choose from.", "max_tokens"
+                "max_tokens: 0 only scores the prompt, and leaves this strategy nothing to choose from.",
+                "sampling.max_tokens",
             )
 
     def guided(self, models: Models, sampling: Sampling) -> Sampling:
-        """`sampling` of the policy as this request guides it."""
+        """Return `sampling` of the policy as this request guides it."""
         return replace(sampling, guides=models.resolve_guides(self.guides))

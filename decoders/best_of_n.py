@@ -1,52 +1,81 @@
 """Best-of-N.
 
-    y_1 .. y_N ~ pi(. | x);   r_i = r(x, y_i);   return y_i with i ~ select(r_1 .. r_N)
+1. N fixed, or 1 + Poisson(n - 1) [Best-of-Poisson]
+2. y_1 .. y_N ~ p(. | x), or fewer, once the best reward reaches `stop_at`;   r_i = r(x, y_i)
+3. return y_i with i ~ select(r_1 .. r_N)
 
-With `guides`, pi is the guided policy here, and with `proposal` it is the law of another strategy; only a calibrated
-reward still means quantiles under the frozen one.
-
-N is fixed, or 1 + Poisson(n - 1) [Best-of-Poisson], or whatever it takes until the best reward reaches `stop_at`.
+Here p is the policy pi, guided where the request names guides, or the law of another strategy, the `proposal`. With
+`rejection` over a calibrated, transformed reward as the proposal this is InfAlign's inference-aware policy [Balashankar
+et al. 2024] without its training: tilt by Phi(C)/beta, then best-of-N. A calibrated reward means quantiles under the
+frozen policy in any case.
 """
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from decoders.base import Decoder
 from decoders.core import Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
-from decoders.events import KL, Cost, Done, Result, Run, Scored, Step, VoteShare
+from decoders.events import KL, Cost, Info, Run, ScoredCandidate, Step
 from decoders.maths.logmath import atomic_kl, best_of_n_kl, normalise, poisson_log_pmf, ranked_kl, selection_kl
-from decoders.maths.quantiles import leave_one_out
 from decoders.models import Models
-from decoders.parts.budget import times
-from decoders.parts.concurrency import both
-from decoders.parts.divergence import Distance, distances, divergence, with_logprobs
-from decoders.parts.objective import Objective
-from decoders.parts.scored_candidates import ScoredCandidates, mean_rewards
+from decoders.parts.budget import full_length
+from decoders.parts.objective import Objective, Peers
+from decoders.parts.proposal import check_proposal, propose, runs_of
+from decoders.parts.results import Choice
+from decoders.parts.scored_candidates import mean_rewards
+from decoders.parts.search_run import SearchRun
 from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
-from decoders.parts.vote import Vote
-from decoders.search import Search
+from decoders.parts.vote import Vote, VoteShare
+from decoders.search import RolloutCount, Search
+
+if TYPE_CHECKING:
+    Strategy = Decoder  # any of `decoders.STRATEGIES`, which is where this name gets its meaning
 
 Select = Annotated[Argmax | Argmin | Softmax | Pessimistic | Vote, Field(discriminator="by")]
 
 
-class FlatBestOfN(Search, frozen=True, extra="forbid"):
-    """Best-of-N over draws from the policy, guided or not; its law is that of `decoders.proposal.BestOfN`."""
+class BestOfNInfo(Info, frozen=True):
+    draws: int = Field(description="Candidates drawn, for all results of the prompt together.")
+    vote: VoteShare | None = None
+
+
+class BestOfN(Search, frozen=True, extra="forbid"):
+    """The best of N samples by reward, or of N answers of another strategy.
+
+    Law, with p_<(y) = P(r < r(y)) and p_<=(y) = P(r <= r(y)) under pi, for argmax and a fixed N
+    [Gui et al. 2024, BOND]:
+
+        P_N(y) = pi(y) p_<=(y)^(N-1) sum_{i=1..N} (p_<(y) / p_<=(y))^(i-1)
+
+    argmin is the same law of -r. softmax is self-normalised importance resampling, which only tends to
+    pi exp(r/beta) / Z as N grows; pessimistic is the law of Huang et al. 2025; vote returns the majority's answer, and
+    its law is that of the count. Poisson mixes P_N over N (its tail beyond 1e-12 is cut). With `stop_at` the law is
+    between P_batch and P_N, and no longer P_N: a reward already good enough ends the search. With `calibrated`, r is
+    replaced by Phi of its estimated quantile under pi, which makes several comparable; it never falls as r rises, but
+    rewards with no rollout between them tie. With `proposal`, pi is that strategy's law everywhere above but in a
+    quantile; its answers are independent, or, where it is calibrated, independent given the rollouts they share.
+
+    A candidate whose reward is not finite is out, and where that can be no KL is reported: the answer is conditioned on
+    others being there. With n results, each further one is chosen by the same rule from the candidates that are left.
+    """
 
     independent: ClassVar[bool] = False
+    info: ClassVar[type[Info]] = BestOfNInfo
 
     strategy: Literal["best_of_n"] = "best_of_n"
     n: int = Field(8, ge=1, le=256, description="Candidates; the mean of their number with `poisson`.")
     poisson: bool = Field(False, description="Draw 1 + Poisson(n - 1) candidates.")
     select: Select = Field(default_factory=Argmax, description="How the answer is chosen.")
-    rollouts: Annotated[int, Field(ge=0, le=1024)] | None = Field(
+    rollouts: RolloutCount | Literal["candidates"] | None = Field(  # type: ignore[assignment]  # one word more
         None,
-        description="Policy samples behind a calibrated reward; 0 compares the candidates with each other. By default "
-        "as many as the server's store is for, or 100.",
+        description="Policy samples behind a calibrated reward; 'candidates' compares the candidates with each other. "
+        "By default as many as the server's store is for, or 100.",
     )
     batch: Annotated[int, Field(ge=1, le=256)] | None = Field(
         None, description="Draw this many at a time; by default all at once, or 4 with `stop_at`."
@@ -54,100 +83,91 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
     stop_at: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         None, description="Stop drawing once the best reward, or quantile if calibrated, is at least this."
     )
+    proposal: "Strategy | None" = Field(
+        None, description="The strategy whose answers it chooses among; any but one with a proposal of its own."
+    )
+
+    async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
+        # 1. N, or the most that early stopping may draw.
+        limit = 1 + rng.draw(poisson_log_pmf(self.n - 1)) if self.poisson else self.n
+        run = self.new_run(prompt, models, sampling, rng)
+        draw = run.draw if self.proposal is None else partial(propose, self.proposal, run=run)
+        # 2. y_i ~ p in batches, each scored as it finishes; the rollouts of the objective beside the first batch.
+        objective = self.objective(run, rng.fork())
+        drawn = await run.set_objective_during(objective, draw(min(self._batch, limit)))
+        candidates = run.objective.judge(drawn)
+        while len(drawn) < limit and not self._enough(candidates, run.objective, sampling.n):
+            drawn += await draw(min(self._batch, limit - len(drawn)))
+            candidates = run.objective.judge(drawn)
+        # 3. i ~ select(r_1 .. r_N).
+        with run.selecting():
+            chosen, kls = self._select(candidates, sampling.n, limit, rng)
+        for index, i in enumerate(chosen):
+            yield Step(candidates[i].candidate, index)
+        choices = self._choices(candidates, chosen, kls, limit, run)
+        yield await run.done(candidates, choices, mean_rewards=mean_rewards(drawn, run.names))
 
     async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
-        return self._batch + await self.references_at_once(prompt, models, sampling)
+        width = self._batch
+        if self.proposal is not None:
+            runs, each = runs_of(self.proposal, self._batch)
+            width = runs * await self.proposal.max_sequences(prompt, models, replace(sampling, n=each))
+        return width + await self.rollouts_at_once(prompt, models, sampling)
 
     def max_cost(self, sampling: Sampling, models: Models) -> Cost:
-        return times(sampling, self._limit) + self.max_rollout_cost(sampling, models)
+        if self.proposal is None:
+            return full_length(sampling, self._max_draws) + self.max_rollout_cost(sampling, models)
+        cost = self.max_rollout_cost(sampling, models)
+        for begin in range(0, self._max_draws, self._batch):
+            runs, each = runs_of(self.proposal, min(self._batch, self._max_draws - begin))
+            cost = sum([self.proposal.max_cost(replace(sampling, n=each), models)] * runs, cost)
+        return cost
 
     def reward_weights(self, models: Models) -> dict[str, float]:
         if isinstance(self.select, Vote) and self.select.beta is None and self.reward is None and not models.rewards:
             return {}  # a plain majority needs no reward
         return super().reward_weights(models)
 
+    def wants_logprobs(self, sampling: Sampling) -> bool:  # noqa: ARG002
+        return self.return_kl
+
+    async def objective(self, run: SearchRun, rng: Rng) -> Objective:
+        if self._compares_candidates:
+            return Objective(self.reward_weights(run.models), self.transform, Peers())
+        return await super().objective(run, rng)
+
+    def max_rollouts(self, models: Models) -> int:
+        return 0 if self._compares_candidates else super().max_rollouts(models)
+
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
         if sampling.is_greedy and self.n > 1:
-            raise InvalidRequest("At temperature 0 all candidates would be the same: raise it.", "temperature")
+            message = "At temperature 0 all candidates would be the same: raise it."
+            raise InvalidRequest(message, "sampling.temperature")
         if sampling.n > self.n:
-            raise InvalidRequest(
-                f"{sampling.n} results are asked of {self.n} candidates: raise decoding.n or lower n.", "n"
-            )
+            message = f"{sampling.n} results cannot be chosen from {self.n} candidates: raise the strategy's n."
+            raise InvalidRequest(message, "sampling.n")
         if self.poisson and sampling.n > 1:
-            raise InvalidRequest("A Poisson number of candidates gives one result: leave n at 1.", "n")
-        if self._among_themselves and self.stop_at is not None:
-            raise InvalidRequest(
-                "The best candidate's quantile among the candidates is always near 1: stop_at needs rollouts.",
-                "decoding.rollouts",
-            )
+            raise InvalidRequest("A Poisson number of candidates gives one result: leave n at 1.", "sampling.n")
+        if self._compares_candidates and self.stop_at is not None:
+            message = "The best candidate's quantile among the candidates is always near 1: stop_at needs rollouts."
+            raise InvalidRequest(message, "strategy.rollouts")
         if isinstance(self.select, Argmin | Vote) and self.stop_at is not None:
-            raise InvalidRequest(
-                f"stop_at waits for a great reward, which is not what {self.select.by} looks for.", "decoding.stop_at"
-            )
+            message = f"stop_at waits for a great reward, which is not what {self.select.by} looks for."
+            raise InvalidRequest(message, "strategy.stop_at")
+        if self.proposal is not None:
+            self._check_proposal(self.proposal, models, sampling)
 
-    async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
-        limit = 1 + rng.draw(poisson_log_pmf(self.n - 1)) if self.poisson else self.n
-        sampling = self.guided(models, sampling)
-        draws = replace(with_logprobs(sampling) if self.return_kl else sampling, n=1, stream=False)
-
-        async def draw() -> None:
-            size = min(self._batch, limit - len(drawn))
-            drawn.extend(await self._draw(pool, size, prompt, models, draws, rng))
-
-        pool = ScoredCandidates(list(self.reward_weights(models)))
-        drawn: list[Result] = []
-        started = time.perf_counter()
-        objective, _ = await both(self.objective(prompt, models, draws, rng.fork()), draw())
-        cost = Cost.at_once((objective.cost, pool.cost), time.perf_counter() - started)
-        pool.cost = Cost()
-        scored = self._scored(pool, objective)
-        while len(drawn) < limit and not self._enough(scored, objective, sampling.n):
-            await draw()
-            scored = self._scored(pool, objective)
-
-        selecting = time.perf_counter()
-        chosen, kls = self._choose(scored, sampling.n, limit, rng)
-        for index, i in enumerate(chosen):
-            yield Step(scored[i].candidate, index)
-        selected = time.perf_counter()
-        answers = [scored[i].candidate for i in chosen]
-        measured = self.return_kl and self._draws_are_the_policys
-        far, measuring = await distances(models, prompt, answers, sampling, asked=measured)
-        known = self.keeps_all(models) and all(math.isfinite(s.total) for s in scored)
-        means = mean_rewards(pool)
-        results = tuple(
-            replace(
-                drawn[i],
-                candidate=scored[i].candidate,
-                rewards=scored[i].rewards,
-                calibrated=scored[i].calibrated,
-                kl=self._kl(self._choice_kl(kl, scored[i], rank, limit, sampling), drawn[i], d, sampling)
-                if known
-                else None,
-                policy_logprob=drawn[i].policy_logprob if d is None else d.policy_logprob,
-                draws=len(scored),
-                pool_mean=means,
-                vote=self._vote(scored, i),
-            )
-            for rank, (i, kl, d) in enumerate(zip(chosen, kls, far, strict=True), 1)
-        )
-        yield Done(
-            results,
-            cost=cost + pool.cost + Cost(seconds={"select": selected - selecting}) + measuring,
-            candidates=tuple(scored),
-            chosen=chosen,
-            rollouts=objective.rollouts,
-        )
-
-    async def objective(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Objective:
-        if self._among_themselves:
-            return Objective(self.reward_weights(models), self.transform)
-        return await super().objective(prompt, models, sampling, rng)
+    def _check_proposal(self, proposal: Decoder, models: Models, sampling: Sampling) -> None:
+        if isinstance(proposal, BestOfN) and proposal.proposal is not None:
+            raise InvalidRequest("A proposal has no proposal of its own.", "strategy.proposal.proposal")
+        if self.guides:
+            raise InvalidRequest("The proposal draws the candidates: name its guides there.", "strategy.guides")
+        check_proposal(proposal, models, sampling, self._batch)
 
     @property
-    def _among_themselves(self) -> bool:
-        return self.calibrated and self.rollouts == 0
+    def _compares_candidates(self) -> bool:
+        return self.calibrated and self.rollouts == "candidates"
 
     @property
     def _batch(self) -> int:
@@ -155,86 +175,83 @@ class FlatBestOfN(Search, frozen=True, extra="forbid"):
         return min(self.batch or default, self.n)
 
     @property
-    def _limit(self) -> int:
-        """The most candidates it draws."""
+    def _max_draws(self) -> int:
         return len(poisson_log_pmf(self.n - 1)) if self.poisson else self.n
 
-    async def _draw(
-        self, pool: ScoredCandidates, n: int, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng
-    ) -> list[Result]:
-        """`n` more candidates into the pool, and what is known of each."""
-        await pool.draw(prompt, n, models, sampling, rng)
-        return [Result(candidate) for candidate in pool.candidates[-n:]]
-
-    def _scored(self, pool: ScoredCandidates, objective: Objective) -> list[Scored]:
-        """The candidates, each with the number it is judged by."""
-        if not self._among_themselves:
-            return [objective.scored(candidate, pool.rewards_of(i)) for i, candidate in enumerate(pool.candidates)]
-        quantiles = {name: leave_one_out(values) for name, values in pool.rewards.items()}
-        return [
-            objective.given(candidate, pool.rewards_of(i), {name: values[i] for name, values in quantiles.items()})
-            for i, candidate in enumerate(pool.candidates)
-        ]
-
-    def _enough(self, scored: Sequence[Scored], objective: Objective, n: int) -> bool:
-        """Whether `n` of them can be used, and the best is good enough to stop at."""
+    def _enough(self, candidates: Sequence[ScoredCandidate], objective: Objective, n: int) -> bool:
+        """Return whether `n` candidates can be used, and the best is good enough to stop at."""
         if self.stop_at is None:
             return False
-        levels = [objective.level(s) for s in scored if math.isfinite(s.total)]
+        levels = [objective.level(c) for c in candidates if math.isfinite(c.total)]
         return len(levels) >= n and max(levels) >= self.stop_at
 
-    def _choose(self, scored: Sequence[Scored], n: int, limit: int, rng: Rng) -> tuple[tuple[int, ...], list[float]]:
-        """`n` candidates in order of choice, and `selection_kl` of each choice among `limit` draws.
+    def _select(
+        self, candidates: Sequence[ScoredCandidate], n: int, limit: int, rng: Rng
+    ) -> tuple[list[int], list[float]]:
+        """Return `n` candidates in order of choice, and `selection_kl` of each choice among `limit` draws.
 
         Draws that early stopping saved, and those already chosen, count as draws chosen with probability zero.
         """
-        left = [i for i, s in enumerate(scored) if math.isfinite(s.total)]
+        left = [i for i, c in enumerate(candidates) if math.isfinite(c.total)]
         if len(left) < n:
-            raise NoUsableReward(
-                f"{len(left)} of {len(scored)} candidates have a finite reward, and {n} results are asked for."
-            )
+            message = f"{len(left)} of {len(candidates)} candidates have a finite reward; {n} results are asked for."
+            raise NoUsableReward(message)
         chosen: list[int] = []
         kls: list[float] = []
         for _ in range(n):
-            log_weights = self._log_weights([scored[i] for i in left])
+            log_weights = self._log_weights([candidates[i] for i in left])
             kls.append(selection_kl(normalise(log_weights), limit))
             chosen.append(left.pop(rng.draw(log_weights)))
-        return tuple(chosen), kls
+        return chosen, kls
 
-    def _log_weights(self, left: Sequence[Scored]) -> list[float]:
-        totals = [s.total for s in left]
+    def _log_weights(self, left: Sequence[ScoredCandidate]) -> list[float]:
+        totals, texts = _columns(left)
         if isinstance(self.select, Vote):
-            return self.select.log_weights(totals, [s.candidate.text for s in left])
+            return self.select.log_weights(totals, texts)
         return self.select.log_weights(totals)
 
-    def _vote(self, scored: Sequence[Scored], i: int) -> VoteShare | None:
-        if not isinstance(self.select, Vote):
-            return None
-        usable = [j for j, s in enumerate(scored) if math.isfinite(s.total)]
-        totals, texts = [scored[j].total for j in usable], [scored[j].candidate.text for j in usable]
-        return self.select.of(usable.index(i), totals, texts)
+    def _choices(
+        self,
+        candidates: Sequence[ScoredCandidate],
+        chosen: Sequence[int],
+        kls: Sequence[float],
+        limit: int,
+        run: SearchRun,
+    ) -> list[Choice]:
+        known = self.keeps_all(run.models) and all(math.isfinite(c.total) for c in candidates)
+        return [
+            Choice(
+                i,
+                self._kl(nats, candidates[i], rank, limit, run.sampling) if known else None,
+                BestOfNInfo(draws=len(candidates), vote=self._vote_share(candidates, i)),
+            )
+            for rank, (i, nats) in enumerate(zip(chosen, kls, strict=True), 1)
+        ]
 
-    @property
-    def _draws_are_the_policys(self) -> bool:
-        return True
-
-    def _kl(self, choice: KL, drawn: Result, distance: Distance | None, sampling: Sampling) -> KL | None:  # noqa: ARG002
-        """KL of this result's law: that of the choice, and the draws' own distance from the frozen policy besides."""
-        return divergence(choice, distance, sampling)
-
-    def _choice_kl(self, selection: float, scored: Scored, rank: int, limit: int, sampling: Sampling) -> KL:
-        """KL of this result's law to that of the draws. See `decoders.maths.logmath` for each estimator's claim.
+    def _kl(self, selection: float, chosen: ScoredCandidate, rank: int, limit: int, sampling: Sampling) -> KL:
+        """Return the KL of the law of the choice from that of the draws. `decoders.maths.logmath` has the claims.
 
         Order statistics bound argmax and argmin. For the first result they bound any choice among `limit` draws, early
         stopping included; for a further one only a choice among all of them, by an order that they do not set.
         """
-        relative = self._among_themselves and len(scored.rewards) > 1
+        relative = self._compares_candidates and len(chosen.rewards) > 1
         ordered = isinstance(self.select, Argmax | Argmin)
         if not ordered or (rank > 1 and (relative or self.stop_at is not None)):
             return KL(selection, "selection_bound")
         if rank > 1:
             return KL(ranked_kl(limit, rank), "order_statistic_bound")
-        logprobs = scored.candidate.logprobs
-        if logprobs is not None and sampling.is_policy_law and self.stop_at is None and self._draws_are_the_policys:
+        logprobs = chosen.candidate.logprobs
+        if logprobs is not None and sampling.is_policy_law and self.stop_at is None and self.proposal is None:
             return KL(atomic_kl(limit, math.fsum(t.logprob for t in logprobs)), "atomic")
         return KL(best_of_n_kl(limit), "order_statistic_bound")
+
+    def _vote_share(self, candidates: Sequence[ScoredCandidate], i: int) -> VoteShare | None:
+        if not isinstance(self.select, Vote):
+            return None
+        usable = [j for j, c in enumerate(candidates) if math.isfinite(c.total)]
+        return self.select.share_of(usable.index(i), *_columns([candidates[j] for j in usable]))
+
+
+def _columns(candidates: Sequence[ScoredCandidate]) -> tuple[list[float], list[str]]:
+    """Return totals and texts."""
+    return [c.total for c in candidates], [c.candidate.text for c in candidates]

@@ -1,45 +1,54 @@
 """Cascade reward sampling [Li et al. 2024, CARDS]: rejection sampling of segments.
 
-from y_<=t draw a segment z ~ pi(. | x, y_<=t) that ends before a token whose law has entropy >= entropy_threshold
-y <- y_<=t z  with probability  min(1, exp((V(x, y_<=t z) - tau(|y_<=t z|)) / beta)),  else draw another;  until y ends
-tau(l) = accept_from + (accept_threshold - accept_from) min(1, l / max_tokens)
+repeat until y ends:
+    1. from y draw a segment z ~ pi(. | x, y) that ends before a token whose law has entropy >= entropy_threshold
+    2. y <- y z with probability min(1, exp((V(x, y z) - tau(|y z|)) / beta)), else draw another
+
+tau(l) = accept_start + (accept_threshold - accept_start) min(1, l / max_tokens)
 """
 
 import math
-import time
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from decoders.core import EMPTY, Candidate, EntropyStop, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
-from decoders.events import Cost, Done, Result, Run, Scored, Step
-from decoders.maths.logmath import INF
+from decoders.events import Cost, Info, Run, ScoredCandidate, Step
 from decoders.models import Models
-from decoders.parts.blocks import Blocks, Tail, block_bound, check_blocks
-from decoders.parts.concurrency import together
-from decoders.parts.divergence import distances
-from decoders.parts.objective import Objective
-from decoders.parts.selection import Argmax, Beta
+from decoders.parts.blocks import FinalText, block_bound, check_blocks
+from decoders.parts.results import Choice
+from decoders.parts.scoring import score
+from decoders.parts.search_run import SearchRun
+from decoders.parts.selection import Argmax, Beta, coin
 from decoders.search import Search
 
 Threshold = Annotated[float, Field(allow_inf_nan=False)]
 
 
+class CascadeInfo(Info, frozen=True):
+    rounds: int = Field(description="Segments of the answer.")
+
+
 @dataclass
-class _Climb:
+class _Growth:
     """One result on its way, with the tries at its next segment that were refused."""
 
-    tail: Tail
-    at: Scored
-    start: float
-    refused: list[Scored] = field(default_factory=list)
+    sent: FinalText
+    accepted: ScoredCandidate = field(default_factory=lambda: ScoredCandidate(EMPTY))
+    refused: list[ScoredCandidate] = field(default_factory=list)
     rounds: int = 0
 
     @property
     def open(self) -> bool:
-        return self.at.candidate.finish is None
+        return self.accepted.candidate.finish is None
+
+    def accept(self, scored: ScoredCandidate) -> Candidate:
+        """Go on from this segment. Return what has become final by it."""
+        self.accepted, self.refused, self.rounds = scored, [], self.rounds + 1
+        return self.sent.take(scored.candidate)
 
 
 class Cascade(Search, frozen=True, extra="forbid"):
@@ -55,29 +64,30 @@ class Cascade(Search, frozen=True, extra="forbid"):
     No bound on its KL is known, and none is reported.
     """
 
+    info: ClassVar[type[Info]] = CascadeInfo
+
     strategy: Literal["cascade"] = "cascade"
     entropy_threshold: float = Field(
         3.0, ge=0, le=100, description="Nats; a segment ends before a token this uncertain."
     )
     accept_threshold: Threshold = Field(description="The reward that a whole answer should have.")
-    accept_from: Threshold | None = Field(
+    accept_start: Threshold | None = Field(
         None, description="The threshold at the start; by default half way from the empty answer's reward."
     )
     beta: Beta = 0.7
     max_tries: int = Field(20, ge=1, le=1024, description="Tries at one segment.")
     batch: int = Field(4, ge=1, le=64, description="Tries that are drawn at the same time.")
-    segment_tokens: int = Field(64, ge=1, description="Tokens of a segment, at most.")
-    segment_least: int = Field(4, ge=1, description="Tokens of a segment, at least.")
+    min_segment_tokens: int = Field(4, ge=1, description="Tokens of a segment, at least.")
+    max_segment_tokens: int = Field(64, ge=1, description="Tokens of a segment, at most.")
 
     async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
-        return max(
-            sampling.n * min(self.batch, self.max_tries), await self.references_at_once(prompt, models, sampling)
-        )
+        width = sampling.n * min(self.batch, self.max_tries)
+        return max(width, await self.rollouts_at_once(prompt, models, sampling))
 
     def max_cost(self, sampling: Sampling, models: Models) -> Cost:
-        """Every segment that is accepted as short as can be, and every try before it as long as can be."""
-        least = min(self.segment_least, self.segment_tokens)
-        segments, drawn = block_bound(sampling.max_tokens, least, self.segment_tokens)
+        """Return the cost where each accepted segment is as short as can be, and each try before it as long."""
+        shortest = min(self.min_segment_tokens, self.max_segment_tokens)
+        segments, drawn = block_bound(sampling.max_tokens, shortest, self.max_segment_tokens)
         width = sampling.n * self.max_tries
         return Cost(width * segments, width * drawn) + self.max_rollout_cost(sampling, models)
 
@@ -86,84 +96,61 @@ class Cascade(Search, frozen=True, extra="forbid"):
         check_blocks(sampling)
         models.policy.check_entropy_stop(sampling)
         if sampling.is_greedy and self.max_tries > 1:
-            raise InvalidRequest("At temperature 0 all tries would be the same: raise it.", "temperature")
-        if self.accept_from is not None and self.accept_from > self.accept_threshold:
-            raise InvalidRequest("The threshold rises: accept_from is its least.", "decoding.accept_from")
+            raise InvalidRequest("At temperature 0 all tries would be the same: raise it.", "sampling.temperature")
+        if self.accept_start is not None and self.accept_start > self.accept_threshold:
+            raise InvalidRequest("The threshold rises: accept_start is its least.", "strategy.accept_start")
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
-        sampling = self.guided(models, sampling)
-        draws = replace(sampling, n=1)
-        objective = await self.objective(prompt, models, draws, rng.fork())
-        starting = time.perf_counter()
-        start, passes = await self._start(prompt, models, objective)
-        started = Cost(scored_tokens=passes, seconds={"score": time.perf_counter() - starting})
-        blocks = Blocks(prompt, models, objective, draws, rng)
-        climbs = [_Climb(Tail(draws), Scored(EMPTY, {}, math.nan), start) for _ in range(sampling.n)]
-        entropy_stop = EntropyStop(self.entropy_threshold, self.segment_least)
-        selecting = 0.0
-        while going := [(i, climb) for i, climb in enumerate(climbs) if climb.open]:
-            counts = [min(self.batch, self.max_tries - len(climb.refused)) for _, climb in going]
-            grown = await blocks.grow(
-                [climb.at.candidate for _, climb in going], counts, self.segment_tokens, entropy_stop=entropy_stop
-            )
-            choosing = time.perf_counter()
-            for (index, climb), tries in zip(going, grown, strict=True):
-                taken = self._try(climb, tries, sampling, rng)
+        run = await self.begin(prompt, models, sampling, rng)
+        start = await self._start(run)
+        answers = [_Growth(FinalText(sampling.stop)) for _ in range(sampling.n)]
+        stop = EntropyStop(self.entropy_threshold, self.min_segment_tokens)
+        while going := [(i, answer) for i, answer in enumerate(answers) if answer.open]:
+            # 1. z ~ pi up to an uncertain token, several tries at a time.
+            prefixes = [answer.accepted.candidate for _, answer in going]
+            counts = [min(self.batch, self.max_tries - len(answer.refused)) for _, answer in going]
+            grown = await run.extend(prefixes, counts, self.max_segment_tokens, entropy_stop=stop)
+            # 2. y <- y z with the first try that is accepted.
+            for (index, answer), tries in zip(going, grown, strict=True):
+                with run.selecting():
+                    taken = self._first_accepted(answer, tries, start, sampling.max_tokens, rng)
                 if taken is not None:
-                    climb.at, climb.refused, climb.rounds = taken, [], climb.rounds + 1
-                    yield Step(climb.tail.piece(taken.candidate), index)
-            selecting += time.perf_counter() - choosing
-        answers = [climb.at for climb in climbs]
-        far, measuring = await distances(models, prompt, [s.candidate for s in answers], sampling, asked=self.return_kl)
-        yield Done(
-            tuple(
-                Result(
-                    climb.at.candidate,
-                    rewards=climb.at.rewards,
-                    calibrated=climb.at.calibrated,
-                    policy_logprob=None if d is None else d.policy_logprob,
-                    rounds=climb.rounds,
-                )
-                for climb, d in zip(climbs, far, strict=True)
-            ),
-            cost=objective.cost + started + blocks.cost + Cost(seconds={"select": selecting}) + measuring,
-            candidates=tuple(answers),
-            chosen=tuple(range(len(answers))),
-            rollouts=objective.rollouts,
-        )
+                    yield Step(answer.accept(taken), index)
+        choices = [Choice(i, info=CascadeInfo(rounds=answer.rounds)) for i, answer in enumerate(answers)]
+        yield await run.done([answer.accepted for answer in answers], choices)
 
-    async def _start(self, prompt: Prompt, models: Models, objective: Objective) -> tuple[float, int]:
-        """Where the threshold begins, and the tokens that were read to know it."""
-        if self.accept_from is not None:
-            return self.accept_from, 0
+    async def _start(self, run: SearchRun) -> float:
+        """Return where the threshold begins. Raise `NoUsableReward` where the empty answer has no finite reward."""
+        if self.accept_start is not None:
+            return self.accept_start
         empty = Candidate((), "", "length")
-        scores = await together(models.rewards[name].score(prompt, [empty]) for name in objective.names)
-        of_nothing = objective.scored(
-            empty, {name: s[0] for name, s in zip(objective.names, scores, strict=True)}
-        ).total
-        if not math.isfinite(of_nothing):
+        [rewards], cost = await score(run.prompt, [empty], {name: run.models.rewards[name] for name in run.names})
+        run.add(cost)
+        [judged] = run.objective.judge([ScoredCandidate(empty, rewards)])
+        if not math.isfinite(judged.total):
             raise NoUsableReward(
-                "The empty answer has no finite reward: say where the threshold begins, in accept_from."
+                "The empty answer has no finite reward: say where the threshold begins, in accept_start."
             )
-        return min(self.accept_threshold, (of_nothing + self.accept_threshold) / 2), len(prompt.tokens) * len(scores)
+        return min(self.accept_threshold, (judged.total + self.accept_threshold) / 2)
 
-    def _try(self, climb: _Climb, tries: list[Scored], sampling: Sampling, rng: Rng) -> Scored | None:
-        """The first of `tries` that is accepted, or after the last the best of all; None if more are to be drawn."""
+    def _first_accepted(
+        self, answer: _Growth, tries: Sequence[ScoredCandidate], start: float, max_tokens: int, rng: Rng
+    ) -> ScoredCandidate | None:
+        """Return the first try that is accepted, or the best of `max_tries`; None if more are to be drawn."""
         for scored in tries:
-            climb.refused.append(scored)
-            if self._accepts(scored, climb.start, sampling, rng):
+            answer.refused.append(scored)
+            if self._accepts(scored, start, max_tokens, rng):
                 return scored
-        if len(climb.refused) < self.max_tries:
+        if len(answer.refused) < self.max_tries:
             return None
-        usable = [s for s in climb.refused if math.isfinite(s.total)]
+        usable = [s for s in answer.refused if math.isfinite(s.total)]
         if not usable:
             raise NoUsableReward(f"None of {self.max_tries} segments has a finite reward.")
         return usable[rng.draw(Argmax().log_weights([s.total for s in usable]))]
 
-    def _accepts(self, scored: Scored, start: float, sampling: Sampling, rng: Rng) -> bool:
+    def _accepts(self, scored: ScoredCandidate, start: float, max_tokens: int, rng: Rng) -> bool:
         if not math.isfinite(scored.total):
             return False
-        share = min(1.0, len(scored.candidate.tokens) / sampling.max_tokens)
+        share = min(1.0, len(scored.candidate.tokens) / max_tokens)
         threshold = start + (self.accept_threshold - start) * share
-        log_p = min(0.0, (scored.total - threshold) / self.beta)
-        return rng.draw([log_p, math.log(-math.expm1(log_p)) if log_p < 0 else -INF]) == 0
+        return coin(min(0.0, (scored.total - threshold) / self.beta), rng)

@@ -1,44 +1,54 @@
 """Blockwise controlled decoding [Mudgal et al. 2023, "Controlled Decoding from Language Models"].
 
-from y_<=t draw K blocks z_1 .. z_K of at most M tokens, z_k ~ pi(. | x, y_<=t)
-y <- y_<=t z_k  with  k ~ select(V(x, y_<=t z_1) .. V(x, y_<=t z_K));  repeat until y ends
+repeat until y ends:
+    1. from y draw K blocks z_1 .. z_K of at most M tokens, z_k ~ pi(. | x, y)
+    2. y <- y z_k  with  k ~ select(V(x, y z_1) .. V(x, y z_K))
 """
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
-from decoders.events import KL, Cost, Done, Result, Run, Scored, Step
+from decoders.events import KL, Cost, Info, Run, ScoredCandidate, Step
 from decoders.maths.logmath import best_of_n_kl, normalise, selection_kl
 from decoders.models import Models
-from decoders.parts.blocks import Blocks, Tail, block_bound, check_blocks
-from decoders.parts.divergence import Distance, distances, divergence, with_logprobs
+from decoders.parts.blocks import FinalText, block_bound, check_blocks
+from decoders.parts.results import Choice
 from decoders.parts.selection import Argmax, Softmax
 from decoders.search import Search
 
 BlockStop = Annotated[str, Field(min_length=1, max_length=64)]
 
 
+class ControlledInfo(Info, frozen=True):
+    rounds: int = Field(description="Steps at which blocks were drawn and one was chosen.")
+
+
 @dataclass
 class _Growth:
-    """One result on its way: its beams, and how far the choices so far are from the policy, in nats."""
+    """One result on its way: its beams, and the KL of the choices so far, in nats.
 
-    tail: Tail
-    beams: list[Scored] = field(default_factory=lambda: [Scored(EMPTY, {}, math.nan)])
+    `lost` says that some block had no finite reward, so that the choices are conditioned on others being there.
+    """
+
+    sent: FinalText
+    beams: list[ScoredCandidate] = field(default_factory=lambda: [ScoredCandidate(EMPTY)])
     kl: float = 0.0
     lost: bool = False
-    """Whether a block was out, so that the choices so far are conditioned on others being there."""
     rounds: int = 0
 
     @property
     def open(self) -> list[Candidate]:
         return [beam.candidate for beam in self.beams if beam.candidate.finish is None]
+
+    @property
+    def finished(self) -> list[ScoredCandidate]:
+        return [beam for beam in self.beams if beam.candidate.finish is not None]
 
 
 class Controlled(Search, frozen=True, extra="forbid"):
@@ -56,6 +66,8 @@ class Controlled(Search, frozen=True, extra="forbid"):
     a block can be out.
     """
 
+    info: ClassVar[type[Info]] = ControlledInfo
+
     strategy: Literal["controlled"] = "controlled"
     candidates: int = Field(4, ge=1, le=256, description="K: blocks to choose from at each step.")
     block_tokens: int = Field(16, ge=1, description="M: tokens of a block, at most.")
@@ -66,12 +78,16 @@ class Controlled(Search, frozen=True, extra="forbid"):
     select: Annotated[Argmax | Softmax, Field(discriminator="by")] = Field(default_factory=Argmax)
 
     async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
-        return max(sampling.n * self.beams * self.candidates, await self.references_at_once(prompt, models, sampling))
+        return max(sampling.n * self.beams * self.candidates, await self.rollouts_at_once(prompt, models, sampling))
 
     def max_cost(self, sampling: Sampling, models: Models) -> Cost:
-        """Blocks are full but for the last, so an answer has as many as fit. With `block_stop` one may be as short as
-        a token: each step then draws full blocks, and may keep a token of them."""
-        steps, drawn = block_bound(sampling.max_tokens, 1 if self.block_stop else self.block_tokens, self.block_tokens)
+        """Return the cost of full blocks throughout.
+
+        All blocks are full but the last, so an answer has as many as fit. With `block_stop` a block may be as short as
+        one token: each step then draws full blocks, and may keep one token of them.
+        """
+        shortest = 1 if self.block_stop else self.block_tokens
+        steps, drawn = block_bound(sampling.max_tokens, shortest, self.block_tokens)
         width = sampling.n * self.beams * self.candidates
         return Cost(width * steps, width * drawn) + self.max_rollout_cost(sampling, models)
 
@@ -79,88 +95,68 @@ class Controlled(Search, frozen=True, extra="forbid"):
         super().check(models, sampling)
         check_blocks(sampling)
         if sampling.is_greedy and self.candidates > 1:
-            raise InvalidRequest("At temperature 0 all blocks would be the same: raise it.", "temperature")
+            raise InvalidRequest("At temperature 0 all blocks would be the same: raise it.", "sampling.temperature")
         if self.beams > self.candidates:
             raise InvalidRequest(
-                f"{self.beams} beams can not come from {self.candidates} first blocks: raise decoding.candidates.",
-                "decoding.beams",
+                f"{self.beams} beams cannot come from {self.candidates} first blocks: raise candidates.",
+                "strategy.beams",
             )
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
-        sampling = self.guided(models, sampling)
-        draws = replace(with_logprobs(sampling) if self.return_kl and sampling.guides else sampling, n=1)
-        objective = await self.objective(prompt, models, draws, rng.fork())
-        blocks = Blocks(prompt, models, objective, draws, rng)
-        answers = [_Growth(Tail(draws)) for _ in range(sampling.n)]
-        selecting = 0.0
+        run = await self.begin(prompt, models, sampling, rng)
+        answers = [_Growth(FinalText(sampling.stop)) for _ in range(sampling.n)]
         while any(answer.open for answer in answers):
-            prefix = [candidate for answer in answers for candidate in answer.open]
-            grown = iter(await blocks.grow(prefix, self.candidates, self.block_tokens, self.block_stop))
-            started = time.perf_counter()
+            # 1. From each unfinished y draw K blocks.
+            prefixes = [y for answer in answers for y in answer.open]
+            counts = [self.candidates] * len(prefixes)
+            blocks = iter(await run.extend(prefixes, counts, self.block_tokens, stop_block=self.block_stop))
+            # 2. y <- y z_k; with beams, finished ones compete with the extensions of the others.
             for index, answer in enumerate(answers):
-                if not answer.open:
-                    continue
-                finished = [beam for beam in answer.beams if beam.candidate.finish is not None]
-                pool = [*finished, *(scored for _ in answer.open for scored in next(grown))]
-                self._advance(answer, pool, rng)
-                if self.beams == 1:
-                    yield Step(answer.tail.piece(answer.beams[0].candidate), index)
-            selecting += time.perf_counter() - started
-        best = [self._final(answer, rng) for answer in answers]
+                if answer.open:
+                    with run.selecting():
+                        self._advance(answer, [*answer.finished, *(z for _ in answer.open for z in next(blocks))], rng)
+                    if self.beams == 1:
+                        yield Step(answer.sent.take(answer.beams[0].candidate), index)
+        candidates = [beam for answer in answers for beam in answer.beams]
+        best = [self._best(answer.beams, rng) for answer in answers]
         if self.beams > 1:
             for index, scored in enumerate(best):
                 yield Step(scored.candidate, index)
-        far, measuring = await distances(
-            models, prompt, [scored.candidate for scored in best], sampling, asked=self.return_kl
-        )
-        beams = [beam for answer in answers for beam in answer.beams]
-        yield Done(
-            tuple(
-                Result(
-                    scored.candidate,
-                    rewards=scored.rewards,
-                    calibrated=scored.calibrated,
-                    kl=self._kl(answer, d, sampling, models),
-                    policy_logprob=None if d is None else d.policy_logprob,
-                    rounds=answer.rounds,
-                )
-                for answer, scored, d in zip(answers, best, far, strict=True)
-            ),
-            cost=objective.cost + blocks.cost + Cost(seconds={"select": selecting}) + measuring,
-            candidates=tuple(beams),
-            chosen=tuple(next(i for i, beam in enumerate(beams) if beam is scored) for scored in best),
-            rollouts=objective.rollouts,
-        )
+        places = [next(i for i, beam in enumerate(candidates) if beam is scored) for scored in best]
+        choices = [
+            Choice(place, self._kl(answer, models), ControlledInfo(rounds=answer.rounds))
+            for place, answer in zip(places, answers, strict=True)
+        ]
+        yield await run.done(candidates, choices)
 
-    def _advance(self, answer: _Growth, pool: list[Scored], rng: Rng) -> None:
-        """Choose what goes on."""
-        answer.rounds += 1
+    def _advance(self, answer: _Growth, pool: Sequence[ScoredCandidate], rng: Rng) -> None:
         left = [scored for scored in pool if math.isfinite(scored.total)]
-        answer.lost = answer.lost or len(left) < len(pool)
         if not left:
             raise NoUsableReward(f"None of {len(pool)} blocks has a finite reward.")
+        answer.rounds += 1
+        answer.lost = answer.lost or len(left) < len(pool)
         if self.beams == 1:
-            log_weights = self.select.log_weights([s.total for s in left])
-            answer.kl += (
-                best_of_n_kl(self.candidates)
-                if isinstance(self.select, Argmax)
-                else selection_kl(normalise(log_weights), self.candidates)
-            )
+            answer.kl += self._choice_kl([s.total for s in left])
         answer.beams = self._choose(left, self.beams, rng)
 
-    def _choose(self, left: Sequence[Scored], count: int, rng: Rng) -> list[Scored]:
-        """`count` of them, or all, each by the same rule from those that are left."""
+    def _best(self, beams: Sequence[ScoredCandidate], rng: Rng) -> ScoredCandidate:
+        return self._choose(beams, 1, rng)[0] if len(beams) > 1 else beams[0]
+
+    def _choose(self, left: Sequence[ScoredCandidate], count: int, rng: Rng) -> list[ScoredCandidate]:
+        """Return `count` of them, or all, each chosen by the same rule from those that are left."""
         left = list(left)
-        chosen: list[Scored] = []
+        chosen: list[ScoredCandidate] = []
         while left and len(chosen) < count:
             chosen.append(left.pop(rng.draw(self.select.log_weights([s.total for s in left]))))
         return chosen
 
-    def _final(self, answer: _Growth, rng: Rng) -> Scored:
-        return self._choose(answer.beams, 1, rng)[0] if len(answer.beams) > 1 else answer.beams[0]
+    def _choice_kl(self, totals: Sequence[float]) -> float:
+        """Return a bound, in nats, on the divergence of one choice among K blocks from a block of the policy."""
+        if isinstance(self.select, Argmax):
+            return best_of_n_kl(self.candidates)
+        return selection_kl(normalise(self.select.log_weights(totals)), self.candidates)
 
-    def _kl(self, answer: _Growth, distance: Distance | None, sampling: Sampling, models: Models) -> KL | None:
+    def _kl(self, answer: _Growth, models: Models) -> KL | None:
         if self.beams > 1 or answer.lost or not self.keeps_all(models):
             return None
-        kl = KL(answer.kl, "block_bound" if isinstance(self.select, Argmax) else "selection_bound")
-        return divergence(kl, distance, sampling)
+        return KL(answer.kl, "block_bound" if isinstance(self.select, Argmax) else "selection_bound")

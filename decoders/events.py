@@ -1,21 +1,23 @@
-"""What a strategy says as it runs: tokens that are final, then an end with its results and what they took."""
+"""What a strategy yields as it runs: final tokens, then one end with its results and their cost."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel
 
 from decoders.core import Candidate, Rewards
 
 
 @dataclass(frozen=True, slots=True)
 class KL:
-    """Divergence of the result's law from a reference law, in nats, and how the figure was come by.
+    """KL divergence of a result's law from a reference law, in nats, and the estimator that gave the figure.
 
-    The reference is `policy`, the frozen policy's own law pi: temperature 1, nothing truncated, penalised, biased or
-    constrained, no guides. Or it is `sampling`: pi as the request samples it, by temperature, top-p and the like.
+    The reference is `policy`, the frozen policy's own law pi: temperature 1, no guides, nothing truncated, penalised,
+    biased or constrained. Or it is `sampling`: pi as the request samples it, by temperature, top-p and the like.
 
-    `pointwise` says that it is log p(y) - log reference(y) of this very answer, and not a bound or a mean: only such a
-    figure adds to the divergence of a choice among answers of law p.
+    `pointwise` marks log p(y) - log reference(y) of this very answer, as opposed to a bound or a mean. Only a pointwise
+    figure may be added to the divergence of a choice among draws of p.
     """
 
     nats: float
@@ -24,51 +26,74 @@ class KL:
     reference: Literal["policy", "sampling"] = "policy"
 
 
+class Info(BaseModel, frozen=True, extra="forbid"):
+    """A strategy's own diagnostics of one result; each strategy that has any defines its fields in a subclass.
+
+    The fields become part of the result's report over HTTP under their own names. None leaves a field out.
+    """
+
+
+I = TypeVar("I", bound=Info)  # noqa: E741
+
+
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A completion with its rewards by name, and the number that it is judged by; `aborted` before its end."""
+class ScoredCandidate:
+    """A completion on its way through a strategy: drawn, then scored by each reward, then judged by the objective.
+
+    `rewards` has the raw rewards by name, `calibrated` their quantiles where the request asks for these. `total` is the
+    number that decides, NaN until the objective has judged the candidate, and not finite where the candidate is out.
+    `aborted` marks a candidate that was given up before its end. `proposal` is the result of another strategy that the
+    candidate was taken from, if any.
+    """
 
     candidate: Candidate
-    rewards: Rewards
-    total: float
+    rewards: Rewards = field(default_factory=dict)
+    total: float = float("nan")
     calibrated: Rewards | None = None
     aborted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class VoteShare:
-    """The answer that was read from a completion, if any, and its share of all the votes."""
-
-    answer: str | None
-    share: float
+    proposal: "Result | None" = None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One answer, and what is known of it."""
+    """One answer, and what is known of it.
 
-    candidate: Candidate
-    rewards: Rewards = field(default_factory=dict)
-    calibrated: Rewards | None = None
+    `policy_logprob` is log pi(y | x) under the frozen policy at temperature 1, in nats. `mean_rewards` has the mean of
+    each reward over the candidates that the answer was chosen from.
+    """
+
+    scored: ScoredCandidate
     kl: KL | None = None
     policy_logprob: float | None = None
-    """log pi(y | x) under the frozen policy alone, at temperature 1, in nats."""
-    draws: int | None = None
-    rounds: int | None = None
-    accepted: bool | None = None
-    log_z: float | None = None
-    """The estimate of log Z, the tilt's normaliser, that came with the answer."""
-    vote: VoteShare | None = None
-    tokens_saved: float | None = None
-    """An estimate of the tokens that full best-of-N would have drawn besides."""
-    pool_mean: Mapping[str, float] | None = None
-    """Mean of each reward over the candidates that this result was chosen from."""
+    mean_rewards: Mapping[str, float] | None = None
+    info: Info | None = None
+
+    @property
+    def candidate(self) -> Candidate:
+        return self.scored.candidate
+
+    @property
+    def rewards(self) -> Rewards:
+        return self.scored.rewards
+
+    @property
+    def calibrated(self) -> Rewards | None:
+        return self.scored.calibrated
+
+    def diagnostics(self, kind: type[I]) -> I:
+        """Return `info` as the strategy's own type of it. Raise `TypeError` where it is of another type."""
+        if not isinstance(self.info, kind):
+            raise TypeError(f"this result has {type(self.info).__name__}, and no {kind.__name__}")
+        return self.info
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run spent. `seconds` by phase adds up to the run's wall time: scoring that overlapped generation
-    is inside `generate`, and `score` is the wait after the last candidate."""
+    """What a run spent.
+
+    `seconds` by phase adds up to the run's wall time. Scoring that overlaps generation is inside `generate`; `score` is
+    the wait after the last candidate was drawn.
+    """
 
     candidates: int = 0
     generated_tokens: int = 0
@@ -76,7 +101,7 @@ class Cost:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def __add__(self, other: "Cost") -> "Cost":
-        """One piece of work after the other."""
+        """Return the cost of two pieces of work, one after the other."""
         return Cost(
             self.candidates + other.candidates,
             self.generated_tokens + other.generated_tokens,
@@ -85,8 +110,11 @@ class Cost:
         )
 
     @classmethod
-    def at_once(cls, costs: Sequence["Cost"], wall: float) -> "Cost":
-        """Pieces of work that went on together for `wall` seconds: the longest generation of them, and the rest."""
+    def concurrent(cls, costs: Sequence["Cost"], wall: float) -> "Cost":
+        """Return the cost of work that ran at the same time for `wall` seconds.
+
+        The phase `generate` is as long as the longest of them, and `score` is the rest of the wall time.
+        """
         generate = min(wall, max((cost.seconds.get("generate", 0.0) for cost in costs), default=0.0))
         return replace(sum(costs, cls()), seconds={"generate": generate, "score": wall - generate})
 
@@ -101,14 +129,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The end of a run: a result per choice, in order, and the candidates they were chosen from."""
+    """The end of a run: its results in order, and the candidates that they were chosen from.
+
+    `chosen` has the place of each result among `candidates`. `rollouts` is, by calibrated reward, the number of policy
+    samples that its quantiles are taken among; all results share these samples.
+    """
 
     results: tuple[Result, ...]
     cost: Cost
-    candidates: tuple[Scored, ...] = ()
+    candidates: tuple[ScoredCandidate, ...] = ()
     chosen: tuple[int, ...] = ()
     rollouts: Mapping[str, int] | None = None
-    """Of each calibrated reward, the policy samples that its quantiles are among: the same ones for all results."""
 
 
 Event = Step | Done

@@ -50,7 +50,7 @@ class Models:
     rewards: Mapping[str, Reward] = field(default_factory=dict)
     calibration: Calibration | None = None
 
-    def resolve_rewards(self, spec: RewardSpec, field: str = "decoding.reward") -> dict[str, float]:
+    def resolve_rewards(self, spec: RewardSpec, field: str = "strategy.reward") -> dict[str, float]:
         """The rewards a request means by `field`, with their weights. No name means `default`, or else the only one."""
         if spec is None:
             if "default" in self.rewards:
@@ -65,7 +65,7 @@ class Models:
                 raise UnknownReward(name, self.rewards, field)
         return weights
 
-    def resolve_guides(self, spec: Mapping[str, float], field: str = "decoding.guides") -> dict[str, float]:
+    def resolve_guides(self, spec: Mapping[str, float], field: str = "strategy.guides") -> dict[str, float]:
         """The guides a request means by `field`, those of weight zero left out. Raises `InvalidRequest`."""
         loaded = ", ".join(sorted(self.policy.guides)) or "none"
         for name, weight in spec.items():

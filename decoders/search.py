@@ -1,6 +1,7 @@
-"""What all strategies share that choose by reward: which number they go by."""
+"""What all strategies share that choose by reward: the objective, and a run that draws, judges and reports."""
 
 import math
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -11,11 +12,13 @@ from decoders.errors import InvalidRequest
 from decoders.events import Cost
 from decoders.maths.transforms import Identity, Transform
 from decoders.models import Models, scores_all
-from decoders.parts.budget import times
+from decoders.parts.budget import full_length
+from decoders.parts.divergence import with_logprobs
 from decoders.parts.objective import Objective
-from decoders.parts.rollouts import missing, rollouts, size
+from decoders.parts.rollouts import count, missing, rollouts
+from decoders.parts.search_run import SearchRun
 
-Count = Annotated[int, Field(ge=1, le=1024)]
+RolloutCount = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Search(Decoder, frozen=True, extra="forbid"):
@@ -26,7 +29,7 @@ class Search(Decoder, frozen=True, extra="forbid"):
         description="Go by each reward's quantile among samples of the frozen policy for the same prompt.",
     )
     transform: Transform = Field(default_factory=Identity, description="Of each calibrated reward, before weighing.")
-    rollouts: Count | None = Field(
+    rollouts: RolloutCount | None = Field(
         None,
         description="Policy samples behind a calibrated reward; by default as many as the server's store is for, "
         "or 100.",
@@ -37,44 +40,64 @@ class Search(Decoder, frozen=True, extra="forbid"):
         super().check(models, sampling)
         self.reward_weights(models)
         if not self.calibrated and not isinstance(self.transform, Identity):
-            raise InvalidRequest("A transform is of a calibrated reward: set calibrated.", "decoding.transform")
+            raise InvalidRequest("A transform is of a calibrated reward: set calibrated.", "strategy.transform")
 
     def reward_weights(self, models: Models) -> dict[str, float]:
-        """The rewards it goes by. Raises `InvalidRequest` for one that is not loaded."""
+        """Return the rewards to go by, with their weights. Raise `InvalidRequest` for one that is not loaded."""
         return models.resolve_rewards(self.reward)
 
     def keeps_all(self, models: Models) -> bool:
-        """Whether every candidate has a finite number to go by.
+        """Return whether every candidate has a finite total.
 
-        Where one can be out, an answer is conditioned on another being there, how often that is so nobody knows, and
-        no bound on its divergence may be claimed: not even in a run in which all were there.
+        Where a candidate can be out, an answer is conditioned on another being there. How often that is so is unknown,
+        so that no bound on its divergence may be claimed, not even in a run in which all were there.
         """
         reshaped = not self.calibrated or math.isfinite(self.transform(0.0))
         return reshaped and all(scores_all(models.rewards[name]) for name in self.reward_weights(models))
 
-    async def objective(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Objective:
-        """The number to go by, with its rollouts where it needs any.
+    async def begin(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> SearchRun:
+        """Return a run whose objective is known, with its rollouts where it needs any.
 
-        Raise `InvalidRequest`, and what `ScoredCandidates.draw` raises.
+        Raise `InvalidRequest`, `RewardFailed` or `EngineFailed`.
         """
-        weights = self.reward_weights(models)
+        run = self.new_run(prompt, models, sampling, rng)
+        await run.set_objective(self.objective(run, rng.fork()))
+        return run
+
+    def new_run(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> SearchRun:
+        """Return a run that has yet to get its objective."""
+        guided = self.guided(models, sampling)
+        logged = with_logprobs(guided) if self.wants_logprobs(guided) else guided
+        draws = replace(logged, n=1, stream=False)
+        names = list(self.reward_weights(models))
+        return SearchRun(prompt, models, guided, draws, rng, names, self.return_kl)
+
+    def wants_logprobs(self, sampling: Sampling) -> bool:
+        """Return whether each draw is to bring its log-probabilities, for the KL of the answer."""
+        return self.return_kl and bool(sampling.guides)
+
+    async def objective(self, run: SearchRun, rng: Rng) -> Objective:
+        """Return what candidates are judged by. Raise `InvalidRequest`, `RewardFailed` or `EngineFailed`."""
+        weights = self.reward_weights(run.models)
         if not self.calibrated:
             return Objective(weights)
-        count = size(self.rollouts, models)
-        reference = await rollouts(prompt, count, models, list(weights), sampling, rng, on_demand=self.on_demand)
+        number = count(self.rollouts, run.models)
+        reference = await rollouts(
+            run.prompt, number, run.models, list(weights), run.draws, rng, on_demand=self.on_demand
+        )
         return Objective(weights, self.transform, reference)
 
     def max_rollout_cost(self, sampling: Sampling, models: Models) -> Cost:
-        """What its rollouts may take."""
-        return times(sampling, self.references(models))
+        """Return the most that its rollouts may take."""
+        return full_length(sampling, self.max_rollouts(models))
 
-    async def references_at_once(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
+    async def rollouts_at_once(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         """Return how many rollouts it has to draw: none where the store has those of every reward."""
-        count = self.references(models)
-        if count and not await missing(prompt, count, models, list(self.reward_weights(models)), sampling):
+        number = self.max_rollouts(models)
+        if number and not await missing(prompt, number, models, list(self.reward_weights(models)), sampling):
             return 0
-        return count
+        return number
 
-    def references(self, models: Models) -> int:
+    def max_rollouts(self, models: Models) -> int:
         """Return how many rollouts it may have to draw."""
-        return size(self.rollouts, models) if self.calibrated and self.on_demand else 0
+        return count(self.rollouts, models) if self.calibrated and self.on_demand else 0

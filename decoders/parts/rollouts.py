@@ -1,4 +1,4 @@
-"""The rewards of policy samples that a calibrated reward is a quantile among: stored ones, or fresh ones, then kept."""
+"""Rewards of policy samples, which a calibrated reward is a quantile among: stored ones, or fresh ones, then stored."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,23 +11,28 @@ from decoders.maths.quantiles import quantile, rank
 from decoders.models import Models
 from decoders.parts.scored_candidates import ScoredCandidates
 
-ROLLOUTS = 100  # a prompt's, where neither the request nor a store says
+ROLLOUTS = 100  # for each prompt, where neither the request nor a store says how many
 
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """Rewards of samples of one prompt from the frozen policy, by name and in order, and what it took to draw them."""
+    """Rewards of samples of one prompt from the frozen policy, by reward and in rising order, and their cost."""
 
     ranked: Mapping[str, Sequence[float]]
     cost: Cost = field(default_factory=Cost)
 
-    def calibrated(self, rewards: Rewards) -> dict[str, float | None]:
-        """C of each of `rewards`, by name; None for one that does not apply, NaN for one that is not finite."""
-        return {name: None if r is None else quantile(r, self.ranked[name]) for name, r in rewards.items()}
+    @property
+    def counts(self) -> Mapping[str, int]:
+        return {name: len(ranked) for name, ranked in self.ranked.items()}
+
+    def quantiles(self, rewards: Sequence[Rewards]) -> list[Rewards]:
+        return [
+            {name: None if r is None else quantile(r, self.ranked[name]) for name, r in one.items()} for one in rewards
+        ]
 
 
-def size(asked: int | None, models: Models) -> int:
-    """How many rollouts a request means: what it asks for, what the store is for, or 100."""
+def count(asked: int | None, models: Models) -> int:
+    """Return how many rollouts a request means: `asked` if it says, else what the store keeps, else 100."""
     if asked is not None:
         return asked
     return ROLLOUTS if models.calibration is None else models.calibration.rollouts
@@ -35,58 +40,59 @@ def size(asked: int | None, models: Models) -> int:
 
 async def rollouts(
     prompt: Prompt,
-    count: int,
+    number: int,
     models: Models,
     names: Sequence[str],
     sampling: Sampling,
     rng: Rng,
     *,
     on_demand: bool,
-    field: str = "decoding.on_demand",
 ) -> Rollouts:
-    """At least `count` rewards of each name, from the store where it has them. Guides do not matter to what pi is.
+    """Return at least `number` rewards of policy samples for each reward of `names`, from the store where it has them.
 
-    Raises `InvalidRequest` where they would have to be drawn now and `on_demand` does not allow it.
+    The samples are of the frozen policy: the guides of `sampling` do not count. Raise `InvalidRequest` where some would
+    have to be drawn now and `on_demand` does not allow it.
     """
     frozen = frozen_policy(sampling)
-    known = await _stored(prompt, count, models, names, frozen)
+    known = await _stored(prompt, number, models, names, frozen)
     lacking = [name for name in names if name not in known]
     if not lacking:
         return Rollouts(known)
     if not on_demand:
         raise InvalidRequest(
-            f"This prompt, sampled this way, has no {count} stored rollouts of {', '.join(lacking)}: run `decant "
+            f"This prompt, sampled this way, has no {number} stored rollouts of {', '.join(lacking)}: run `decant "
             "calibrate`, or allow them to be drawn now with on_demand.",
-            field,
+            "strategy.on_demand",
         )
-    pool = ScoredCandidates(lacking)
-    await pool.draw(prompt, count, models, frozen, rng)
+    candidates = ScoredCandidates(prompt, models, lacking, frozen, rng)
+    drawn = await candidates.draw(number)
+    fresh = {name: [c.rewards[name] for c in drawn] for name in lacking}
     if models.calibration is not None:
-        for name in lacking:
-            values = [r if r is not None and math.isfinite(r) else None for r in pool.rewards[name]]
-            await models.calibration.keep(prompt, frozen, name, values)
-    return Rollouts({**known, **{name: rank(values) for name, values in pool.rewards.items()}}, pool.cost)
+        for name, values in fresh.items():
+            finite = [r if r is not None and math.isfinite(r) else None for r in values]
+            await models.calibration.keep(prompt, frozen, name, finite)
+    return Rollouts({**known, **{name: rank(values) for name, values in fresh.items()}}, candidates.cost)
 
 
-async def missing(prompt: Prompt, count: int, models: Models, names: Sequence[str], sampling: Sampling) -> list[str]:
-    """Return those of `names` that have fewer than `count` stored rollouts of this prompt."""
-    known = await _stored(prompt, count, models, names, frozen_policy(sampling))
+async def missing(prompt: Prompt, number: int, models: Models, names: Sequence[str], sampling: Sampling) -> list[str]:
+    """Return those of `names` that have fewer than `number` stored rollouts of this prompt."""
+    known = await _stored(prompt, number, models, names, frozen_policy(sampling))
     return [name for name in names if name not in known]
 
 
 async def _stored(
-    prompt: Prompt, count: int, models: Models, names: Sequence[str], frozen: Sampling
+    prompt: Prompt, number: int, models: Models, names: Sequence[str], frozen: Sampling
 ) -> dict[str, Sequence[float]]:
-    """Return the stored rollouts of each of `names` that has at least `count`, in order."""
+    """Return the stored rollouts of each of `names` that has at least `number`, in rising order."""
     known: dict[str, Sequence[float]] = {}
     if models.calibration is not None:
         for name in names:
             stored = await models.calibration.stored(prompt, frozen, name)
-            if len(stored) >= count:
+            if len(stored) >= number:
                 known[name] = rank(stored)
     return known
 
 
 def frozen_policy(sampling: Sampling) -> Sampling:
-    """How the frozen policy is sampled where a request asks for `sampling`: all that decides an answer's law."""
+    """Return how the frozen policy is sampled where a request asks for `sampling`: all that decides an answer's law."""
     return replace(sampling, guides={}, n=1, stream=False, logprobs=None, prompt_logprobs=None)

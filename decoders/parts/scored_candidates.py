@@ -1,94 +1,119 @@
-"""Candidates drawn and scored together: what every strategy that searches stands on."""
+"""Candidates drawn from the policy and scored as they finish: the loop under every strategy that searches."""
 
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from decoders.core import Candidate, Prompt, Rewards, Rng, Sampling
-from decoders.events import Cost
+from decoders.core import Candidate, EntropyStop, Prompt, Rng, Sampling
+from decoders.events import Cost, ScoredCandidate
 from decoders.maths.logmath import mean
 from decoders.models import Models
-from decoders.parts.concurrency import first_cause, together
+from decoders.parts.concurrency import together
+from decoders.parts.scoring import tokens_read
+
+Drawn = AsyncGenerator[tuple[int, Candidate, int]]
+"""(index, completion, tokens generated for it), as each one finishes."""
 
 
 @dataclass
 class ScoredCandidates:
-    """Candidates with the rewards of each, by name, and what they took.
+    """Draws candidates for one prompt, scores each by the rewards `names`, and adds up the cost.
 
-    `rewards[name][i]` belongs to `candidates[i]`, in the policy's order and not in the order they finished, so
-    that a seeded choice does not depend on the machine.
+    Candidates are returned in the policy's order and not in the order in which they finish, so that a seeded choice
+    does not depend on the machine. When anything fails, all the work begun is stopped, and `RewardFailed` or
+    `EngineFailed` is raised.
     """
 
+    prompt: Prompt
+    models: Models
     names: Sequence[str]
-    candidates: list[Candidate] = field(default_factory=list)
-    rewards: dict[str, list[float | None]] = field(default_factory=dict)
+    sampling: Sampling
+    rng: Rng
     cost: Cost = field(default_factory=Cost)
 
-    async def draw(self, prompt: Prompt, n: int, models: Models, sampling: Sampling, rng: Rng) -> None:
-        """Draw `n` more candidates in one call, scoring each as it finishes.
+    async def draw(self, n: int) -> list[ScoredCandidate]:
+        """Return `n` completions of the prompt, drawn together."""
+        [drawn] = await self._score([self._sampled(n)])
+        return drawn
 
-        Raises `RewardFailed` or `EngineFailed`, and stops all the work it began, when any of it fails.
+    async def extend(
+        self,
+        prefixes: Sequence[Candidate],
+        counts: Sequence[int],
+        tokens: int,
+        *,
+        stop_block: Sequence[str] = (),
+        entropy_stop: EntropyStop | None = None,
+    ) -> list[list[ScoredCandidate]]:
+        """Return `counts[i]` continuations of `prefixes[i]`, all drawn together, each with its prefix.
+
+        Args:
+            prefixes: Unfinished answers.
+            counts: Continuations of each.
+            tokens: Tokens of a continuation, at most.
+            stop_block: Strings that end a continuation, and stay in it.
+            entropy_stop: Where a continuation ends before a token.
         """
-        started = time.perf_counter()
-        drawn: dict[int, Candidate] = {}
-        scores: dict[int, list[asyncio.Task[Sequence[float | None]]]] = {}
-        try:
-            async with asyncio.TaskGroup() as scoring:
-                samples = models.policy.sample(prompt, n, sampling, rng)
-                try:
-                    async for i, candidate in samples:
-                        drawn[i] = candidate
-                        scores[i] = [
-                            scoring.create_task(models.rewards[name].score(prompt, [candidate])) for name in self.names
-                        ]
-                finally:
-                    await samples.aclose()
-                finished = time.perf_counter()
-        except BaseExceptionGroup as group:  # one cause is enough, and callers know it by its type
-            raise first_cause(group) from None
-        candidates = [drawn[i] for i in sorted(drawn)]
-        columns = {name: [scores[i][j].result()[0] for i in sorted(drawn)] for j, name in enumerate(self.names)}
-        self._take(candidates, columns)
-        self.cost += Cost(
-            len(candidates),
-            sum(len(candidate.tokens) for candidate in candidates),
-            _passes(prompt, candidates) * len(self.names),
-            {"generate": finished - started, "score": time.perf_counter() - finished},
+        return await self._score(
+            [
+                self.models.policy.extend(
+                    self.prompt,
+                    prefix,
+                    count,
+                    tokens,
+                    self.sampling,
+                    self.rng,
+                    stop_block=stop_block,
+                    entropy_stop=entropy_stop,
+                )
+                for prefix, count in zip(prefixes, counts, strict=True)
+            ]
         )
 
-    async def add(
-        self, prompt: Prompt, candidates: Sequence[Candidate], known: Sequence[Rewards], models: Models
-    ) -> None:
-        """Take candidates that were drawn elsewhere, scoring them by each reward that is not `known` of all of them."""
+    async def _sampled(self, n: int) -> Drawn:
+        async with aclosing(self.models.policy.sample(self.prompt, n, self.sampling, self.rng)) as samples:
+            async for i, candidate in samples:
+                yield i, candidate, len(candidate.tokens)
+
+    async def _score(self, sources: Sequence[Drawn]) -> list[list[ScoredCandidate]]:
+        """Return the candidates of each source; time until the last is drawn is `generate`, the rest `score`."""
         started = time.perf_counter()
-        missing = [name for name in self.names if not all(name in one for one in known)]
-        scores = await together(models.rewards[name].score(prompt, candidates) for name in missing)
-        fresh = dict(zip(missing, scores, strict=True))
-        self._take(candidates, {n: fresh[n] if n in fresh else [one[n] for one in known] for n in self.names})
-        passes = _passes(prompt, candidates) * len(missing)
-        self.cost += Cost(scored_tokens=passes, seconds={"score": time.perf_counter() - started})
+        finished = await together(self._score_one(source) for source in sources)
+        drawn_at = max((at for _, at in finished), default=started)
+        self.cost += Cost(seconds={"generate": drawn_at - started, "score": time.perf_counter() - drawn_at})
+        return [scored for scored, _ in finished]
 
-    def _take(self, candidates: Sequence[Candidate], columns: Mapping[str, Sequence[float | None]]) -> None:
-        self.candidates += candidates
-        for name in self.names:
-            self.rewards.setdefault(name, []).extend(columns[name])
+    async def _score_one(self, source: Drawn) -> tuple[list[ScoredCandidate], float]:
+        """Return the source's candidates, and when the last of them was drawn."""
+        drawn: dict[int, Candidate] = {}
+        scores: dict[int, list[asyncio.Task[Sequence[float | None]]]] = {}
+        generated = 0
+        rewards = [self.models.rewards[name] for name in self.names]
+        async with asyncio.TaskGroup() as scoring:
+            async with aclosing(source):
+                async for i, candidate, count in source:
+                    drawn[i] = candidate
+                    generated += count
+                    scores[i] = [scoring.create_task(reward.score(self.prompt, [candidate])) for reward in rewards]
+            drawn_at = time.perf_counter()
+        scored = [
+            ScoredCandidate(
+                drawn[i], {name: task.result()[0] for name, task in zip(self.names, scores[i], strict=True)}
+            )
+            for i in sorted(drawn)
+        ]
+        read = tokens_read(self.prompt, list(drawn.values())) * len(rewards)
+        self.cost += Cost(len(drawn), generated, read)
+        return scored, drawn_at
 
-    def rewards_of(self, i: int) -> dict[str, float | None]:
-        """Candidate i's, by name."""
-        return {name: self.rewards[name][i] for name in self.names}
 
-
-def mean_rewards(pool: ScoredCandidates) -> dict[str, float]:
-    """The mean of each reward over the candidates that have one; NaN where none has."""
+def mean_rewards(candidates: Sequence[ScoredCandidate], names: Sequence[str]) -> dict[str, float]:
+    """Return the mean of each reward over the candidates that have a finite one; NaN where none has."""
     means: dict[str, float] = {}
-    for name, values in pool.rewards.items():
-        finite = [v for v in values if v is not None and math.isfinite(v)]
-        means[name] = mean(finite) if finite else math.nan
+    for name in names:
+        values = [v for c in candidates if (v := c.rewards[name]) is not None and math.isfinite(v)]
+        means[name] = mean(values) if values else math.nan
     return means
-
-
-def _passes(prompt: Prompt, candidates: Sequence[Candidate]) -> int:
-    """Tokens that a reward model reads to score them."""
-    return sum(len(prompt.tokens) + len(candidate.tokens) for candidate in candidates)

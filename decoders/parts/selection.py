@@ -1,4 +1,4 @@
-"""How a best-of-N chooses: each rule turns rewards into log-weights of a draw, ties sharing alike.
+"""Rules of choice: each turns rewards into the log-weights of a draw, ties sharing alike.
 
 | rule        | P(i)                                                                     |
 |-------------|--------------------------------------------------------------------------|
@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from decoders.core import Rng
 from decoders.maths.logmath import INF, pessimistic_root, scaled
 
 # Rewards are divided by it: below 1e-12 it would only say that a double's last digits decide.
@@ -63,4 +64,6 @@ class Pessimistic(BaseModel, frozen=True, extra="forbid"):
         return [math.log((gap - lam) / self.beta) if gap > lam else -INF for gap in gaps]
 
 
-Select = Annotated[Argmax | Argmin | Softmax | Pessimistic, Field(discriminator="by")]
+def coin(log_p: float, rng: Rng) -> bool:
+    """Return True with probability exp(log_p), for log_p <= 0."""
+    return rng.draw([log_p, math.log(-math.expm1(log_p)) if log_p < 0 else -INF]) == 0

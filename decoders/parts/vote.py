@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 import re2
 from pydantic import AfterValidator, BaseModel, Field
 
-from decoders import events
 from decoders.maths.logmath import INF, scaled
 from decoders.parts.selection import Beta
 
@@ -21,11 +20,11 @@ def _compiles(pattern: str) -> str:
     try:
         re2.compile(pattern, _options())
     except re2.error as error:
-        raise ValueError(f"not a regular expression that runs in linear time (RE2): {_said(error)}") from error
+        raise ValueError(f"not a regular expression that runs in linear time (RE2): {_message(error)}") from error
     return pattern
 
 
-def _said(error: re2.error) -> str:
+def _message(error: re2.error) -> str:
     [what] = error.args
     return what.decode() if isinstance(what, bytes) else str(what)
 
@@ -35,6 +34,13 @@ def _options() -> re2.Options:
     options.log_errors = False
     options.max_mem = 1 << 20  # bytes that a request's expression may take
     return options
+
+
+class VoteShare(BaseModel, frozen=True, extra="forbid"):
+    """The answer that was read from a completion, and its share of all the votes."""
+
+    answer: str | None = Field(description="What the vote's expression read from the completion.")
+    share: float = Field(description="Of all the votes.")
 
 
 class Vote(BaseModel, frozen=True, extra="forbid"):
@@ -52,7 +58,7 @@ class Vote(BaseModel, frozen=True, extra="forbid"):
     beta: Beta | None = Field(None, description="Votes weigh softmax(reward / beta); by default they weigh alike.")
 
     def answers(self, texts: Sequence[str]) -> list[str | None]:
-        """What each text answers."""
+        """Return the answer that each text gives, None where it gives none."""
         pattern = re2.compile(self.answer, _options())
         found: list[str | None] = []
         for text in texts:
@@ -61,9 +67,8 @@ class Vote(BaseModel, frozen=True, extra="forbid"):
             found.append(None if group is None else group.strip())
         return found
 
-    def shares(self, rewards: Sequence[float], texts: Sequence[str]) -> dict[str, float]:
-        """Each answer's share of the votes; empty where there is none."""
-        answers = self.answers(texts)
+    def shares(self, rewards: Sequence[float], answers: Sequence[str | None]) -> dict[str, float]:
+        """Return each answer's share of the votes; empty where no candidate answers."""
         voters = [i for i, answer in enumerate(answers) if answer is not None]
         # Scaled among those that answer: beside a far better candidate that does not, all their weights may vanish.
         logs = [0.0] * len(voters) if self.beta is None else scaled([rewards[i] for i in voters], self.beta)
@@ -74,12 +79,12 @@ class Vote(BaseModel, frozen=True, extra="forbid"):
         return {answer: weight / total for answer, weight in votes.items()}
 
     def log_weights(self, rewards: Sequence[float], texts: Sequence[str]) -> list[float]:
-        """Uniform over the winning answers, and in each of these over its best-rewarded candidates."""
+        """Return log-weights: uniform over the winning answers, and for each over its best-rewarded candidates."""
         answers = self.answers(texts)
-        shares = self.shares(rewards, texts)
-        most = max(shares.values(), default=0.0)
+        shares = self.shares(rewards, answers)
+        top = max(shares.values(), default=0.0)
         # Sums in another order differ in the last digit, and would break a tie that is one.
-        winners = {answer for answer, share in shares.items() if share >= most * (1 - 1e-12)} if shares else {None}
+        winners = {answer for answer, share in shares.items() if share >= top * (1 - 1e-12)} if shares else {None}
         log_weights = [-INF] * len(rewards)
         for winner in winners:
             own = [i for i, answer in enumerate(answers) if answer == winner]
@@ -88,7 +93,8 @@ class Vote(BaseModel, frozen=True, extra="forbid"):
                 log_weights[i] = -math.log(len(best))
         return log_weights
 
-    def of(self, i: int, rewards: Sequence[float], texts: Sequence[str]) -> events.VoteShare:
-        """What candidate i answers, and how many agree."""
-        answer = self.answers(texts)[i]
-        return events.VoteShare(answer, 0.0 if answer is None else self.shares(rewards, texts)[answer])
+    def share_of(self, i: int, rewards: Sequence[float], texts: Sequence[str]) -> VoteShare:
+        """Return the answer of candidate i, and its share of the votes."""
+        answers = self.answers(texts)
+        answer = answers[i]
+        return VoteShare(answer=answer, share=0.0 if answer is None else self.shares(rewards, answers)[answer])

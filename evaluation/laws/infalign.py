@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from decoders.rejection import RejectionInfo
 from decoders import BestOfN
 from decoders.core import Sampling
 from decoders.events import Done
@@ -101,7 +102,7 @@ async def answer_rewards(strategy: BestOfN, pool: RolloutPool, rollouts: Sequenc
             async for event in strategy.decode(pool.prompt, models, Sampling(), SeededRng(seed * 100_000 + run)):
                 if isinstance(event, Done):
                     [result] = event.results
-                    assert result.accepted
+                    assert result.diagnostics(RejectionInfo).accepted
                     reward = result.rewards["default"]
                     assert reward is not None
                     found.append(reward)

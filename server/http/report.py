@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from decoders.core import Prompt
-from decoders.events import Done, Result
+from decoders.events import Done, Info, Result
 
 Json = dict[str, Any]
 
@@ -69,18 +69,21 @@ def _result(result: Result, done: Done, strategy: Reported) -> Json:
     if done.rollouts is not None:
         # Results that go by the same rollouts are independent only given these.
         report["calibration"] = {"rollouts": done.rollouts, "shared": len(done.results) > 1}
-    if result.pool_mean is not None:
-        report["mean_rewards"] = result.pool_mean
-    if result.draws is not None:
-        report["draws"] = result.draws
-    for name in ("rounds", "accepted", "log_z", "tokens_saved"):
-        if getattr(result, name) is not None:
-            report[name] = getattr(result, name)
-    if result.vote is not None:
-        report["vote"] = {"answer": result.vote.answer, "share": result.vote.share}
+    if result.mean_rewards is not None:
+        report["mean_rewards"] = result.mean_rewards
+    if result.scored.proposal is not None:
+        report |= _diagnostics(result.scored.proposal.info)
+    report |= _diagnostics(result.info)
     if strategy.return_kl:
         kl = result.kl
         report["kl"] = None if kl is None else {"nats": kl.nats, "estimator": kl.estimator, "reference": kl.reference}
         if result.policy_logprob is not None:
             report["policy_logprob"] = result.policy_logprob
     return report
+
+
+def _diagnostics(info: Info | None) -> Json:
+    """Return a strategy's own diagnostics, without those that are None."""
+    if info is None:
+        return {}
+    return {name: value for name, value in info.model_dump().items() if value is not None}

@@ -116,8 +116,8 @@ class Metrics:
                 if reward is None or not math.isfinite(reward):
                     continue
                 self._reward.labels(strategy, name).observe(reward)
-                if result.pool_mean is not None:
-                    self._gain.labels(strategy, name).observe(reward - result.pool_mean[name])
+                if result.mean_rewards is not None:
+                    self._gain.labels(strategy, name).observe(reward - result.mean_rewards[name])
             if result.kl is not None and result.kl.reference == "policy":
                 self._kl.labels(strategy).observe(result.kl.nats)
 

@@ -8,10 +8,11 @@ from itertools import pairwise
 import pytest
 
 from decoders import BestOfN
+from decoders.best_of_n import Select
 from decoders.core import Sampling, Tokens
 from decoders.maths.logmath import best_of_n_kl, win_rate_bound
 from decoders.models import Models
-from decoders.parts.selection import Argmax, Argmin, Pessimistic, Select, Softmax
+from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import joint_law, law, on

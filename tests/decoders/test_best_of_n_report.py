@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from decoders import BestOfN
+from decoders.best_of_n import BestOfNInfo
 from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest, UnknownReward
 from decoders.events import Result
@@ -53,7 +54,7 @@ def test_atomic_estimator_uses_the_answers_own_probability(n: int) -> None:
 def test_poisson_reports_for_the_number_it_drew() -> None:
     for _, end in asyncio.run(every_path(on(BestOfN(n=5, poisson=True, return_kl=True), MODELS), given=(1,))):
         (result,) = done(end).results
-        assert result.draws == 2
+        assert result.diagnostics(BestOfNInfo).draws == 2
         assert result.kl is not None
         assert result.kl.nats == pytest.approx(laws.atomic(2, PI[result.candidate.tokens]), abs=EXACT)
 
@@ -97,7 +98,7 @@ def test_other_rules_report_the_divergence_of_the_choice() -> None:
         pytest.param(BestOfN(n=3, batch=2, stop_at=-5.0), id="one batch"),
         pytest.param(BestOfN(n=3, batch=2, stop_at=0.0), id="stopped"),
         pytest.param(BestOfN(n=3, batch=2, stop_at=0.0, select=Softmax(beta=0.5)), id="stopped softmax"),
-        pytest.param(BestOfN(n=3, reward=BOTH, calibrated=True, rollouts=0), id="against each other"),
+        pytest.param(BestOfN(n=3, reward=BOTH, calibrated=True, rollouts="candidates"), id="against each other"),
         pytest.param(BestOfN(n=2, reward=BOTH, calibrated=True, rollouts=1), id="against a rollout"),
     ],
 )
@@ -134,8 +135,8 @@ def test_the_end_tells_what_was_chosen_from_what() -> None:
             assert scored.candidate == last.candidates[i].candidate
             assert scored.rewards == last.candidates[i].rewards == {name: rewards[name][i] for name in BOTH}
             assert scored.calibrated == last.candidates[i].calibrated
-            assert scored.pool_mean == pytest.approx({name: sum(v) / 2 for name, v in rewards.items()})
-            assert scored.draws == 2
+            assert scored.mean_rewards == pytest.approx({name: sum(v) / 2 for name, v in rewards.items()})
+            assert scored.diagnostics(BestOfNInfo).draws == 2
         for scored_candidate in last.candidates:
             quantiles = scored_candidate.calibrated
             assert quantiles is not None
@@ -152,12 +153,12 @@ def test_the_end_tells_what_was_chosen_from_what() -> None:
 @pytest.mark.parametrize(
     ("decoder", "n", "field"),
     [
-        (BestOfN(n=2), 3, "n"),
-        (BestOfN(n=4, poisson=True), 2, "n"),
-        (BestOfN(calibrated=True, rollouts=0, stop_at=0.5), 1, "decoding.rollouts"),
-        (BestOfN(select=Argmin(), stop_at=0.5), 1, "decoding.stop_at"),
-        (BestOfN(reward="absent"), 1, "decoding.reward"),
-        (BestOfN(reward={"default": 1.0, "absent": 1.0}), 1, "decoding.reward"),
+        (BestOfN(n=2), 3, "sampling.n"),
+        (BestOfN(n=4, poisson=True), 2, "sampling.n"),
+        (BestOfN(calibrated=True, rollouts="candidates", stop_at=0.5), 1, "strategy.rollouts"),
+        (BestOfN(select=Argmin(), stop_at=0.5), 1, "strategy.stop_at"),
+        (BestOfN(reward="absent"), 1, "strategy.reward"),
+        (BestOfN(reward={"default": 1.0, "absent": 1.0}), 1, "strategy.reward"),
     ],
 )
 def test_check_refuses_and_names_the_field(decoder: BestOfN, n: int, field: str) -> None:
@@ -170,7 +171,7 @@ def test_check_refuses_many_candidates_at_temperature_zero() -> None:
     BestOfN(n=1).check(MODELS, Sampling(temperature=0))
     with pytest.raises(InvalidRequest) as refused:
         BestOfN(n=2).check(MODELS, Sampling(temperature=0))
-    assert refused.value.field == "temperature"
+    assert refused.value.field == "sampling.temperature"
 
 
 def test_check_wants_one_reward_that_is_meant() -> None:
@@ -217,7 +218,7 @@ def test_sequences_in_the_engine() -> None:
         assert await ask(BestOfN(n=6, stop_at=1.0)) == 4
         assert await ask(BestOfN(n=2, stop_at=1.0)) == 2
         assert await ask(BestOfN(n=6, rollouts=10)) == 6
-        assert await ask(BestOfN(n=6, calibrated=True, rollouts=0)) == 6
+        assert await ask(BestOfN(n=6, calibrated=True, rollouts="candidates")) == 6
         calibrated = BestOfN(n=6, reward="default", calibrated=True, rollouts=10)
         assert await ask(calibrated) == 16
         cold, warm = (replace(MODELS, calibration=FixedCalibration(kept)) for kept in ([], [0.0] * 10))

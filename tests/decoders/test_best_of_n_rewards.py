@@ -9,10 +9,11 @@ from typing import ClassVar
 import pytest
 
 from decoders import BestOfN
+from decoders.best_of_n import BestOfNInfo, Select
 from decoders.core import Candidate, Prompt, Sampling, Tokens
 from decoders.errors import NoUsableReward
 from decoders.models import Models
-from decoders.parts.selection import Argmax, Argmin, Pessimistic, Select, Softmax
+from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import answers, collect, done, every_path, joint_law, law, on
@@ -80,7 +81,7 @@ def test_calibrated_stopping_compares_the_quantile() -> None:
 def test_rollouts_are_not_candidates() -> None:
     decoder = BestOfN(n=4, poisson=True, calibrated=True, rollouts=1)
     for _, end in asyncio.run(every_path(on(decoder, MODELS, Sampling(max_tokens=2)), given=(1,))):
-        assert len(done(end).candidates) == done(end).results[0].draws == 2
+        assert len(done(end).candidates) == done(end).results[0].diagnostics(BestOfNInfo).draws == 2
         assert done(end).cost.candidates == 3
 
 
@@ -97,12 +98,14 @@ def test_calibrated_against_each_other(n: int, select: Select) -> None:
         rules = {"argmax": laws.greatest, "argmin": laws.least, "softmax": laws.boltzmann(0.2)}
         return list(rules[select.by](totals))
 
-    decoder = BestOfN(n=n, reward={"default": 1.0, "brevity": 0.5}, calibrated=True, rollouts=0, select=select)
+    decoder = BestOfN(
+        n=n, reward={"default": 1.0, "brevity": 0.5}, calibrated=True, rollouts="candidates", select=select
+    )
     assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(laws.chosen(PI, n, judge), abs=EXACT)
 
 
 def test_one_reward_calibrated_against_each_other_is_plain_best_of_n() -> None:
-    have = asyncio.run(law(on(BestOfN(n=3, reward="default", calibrated=True, rollouts=0), MODELS)))
+    have = asyncio.run(law(on(BestOfN(n=3, reward="default", calibrated=True, rollouts="candidates"), MODELS)))
     assert have == pytest.approx(laws.order_statistic(PI, WORTH, 3), abs=EXACT)
 
 
@@ -135,7 +138,7 @@ def test_a_candidate_without_a_reward_is_out(select: Select, weigh: laws.Weigh, 
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_no_reward_at_all_is_an_error(calibrated: bool) -> None:
     models = Models(POLICY, {"default": Holed(holes=dict.fromkeys(PI, math.nan))})
-    ends = asyncio.run(every_path(on(BestOfN(n=2, calibrated=calibrated, rollouts=0), models)))
+    ends = asyncio.run(every_path(on(BestOfN(n=2, calibrated=calibrated, rollouts="candidates"), models)))
     assert all(isinstance(end, NoUsableReward) for _, end in ends)
 
 

@@ -9,8 +9,9 @@ import pytest
 import scipy.stats
 
 from decoders import BestOfN
+from decoders.best_of_n import BestOfNInfo, Select
 from decoders.models import Models
-from decoders.parts.selection import Pessimistic, Select, Softmax
+from decoders.parts.selection import Pessimistic, Softmax
 from server.engines.toy import ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import Branch, answers, collect, every_path, law, mean, on
@@ -62,7 +63,7 @@ def test_stopping_at_a_reward(batch: int, at: float) -> None:
     assert have == pytest.approx(laws.chosen(PI, 3, laws.by(WORTH, rule)), abs=EXACT)
     draws = math.fsum(p * laws.drawn([WORTH[y] for y in ys], batch, at) for ys, p in laws.pools(PI, 3))
     assert mean(ends, lambda d: len(d.candidates)) == pytest.approx(draws, abs=EXACT)
-    assert mean(ends, lambda d: d.results[0].draws or 0) == pytest.approx(draws, abs=EXACT)
+    assert mean(ends, lambda d: d.results[0].diagnostics(BestOfNInfo).draws) == pytest.approx(draws, abs=EXACT)
 
 
 @pytest.mark.parametrize(

@@ -51,14 +51,14 @@ def instances(name: str, **fields: Any) -> Decoder:
     return instance(strategy, **fields)
 
 
-REFUSING = {"accept_threshold": 99.0, "accept_from": 99.0, "beta": 0.1}
+REFUSING = {"accept_threshold": 99.0, "accept_start": 99.0, "beta": 0.1}
 RAGGED: list[Decoder] = [
     instances("controlled", block_stop=[" good"], block_tokens=7),
     instances("controlled", block_stop=[" good", " odd"], block_tokens=4, beams=3),
     instances("controlled", block_tokens=5),
-    instances("cascade", **REFUSING, entropy_threshold=1.4, segment_least=1, max_tries=5, batch=2),
-    instances("cascade", **REFUSING, entropy_threshold=1.4, segment_least=3, segment_tokens=9, max_tries=4),
-    instances("cascade", **REFUSING, entropy_threshold=0.0, segment_least=9, segment_tokens=4, max_tries=3),
+    instances("cascade", **REFUSING, entropy_threshold=1.4, min_segment_tokens=1, max_tries=5, batch=2),
+    instances("cascade", **REFUSING, entropy_threshold=1.4, min_segment_tokens=3, max_segment_tokens=9, max_tries=4),
+    instances("cascade", **REFUSING, entropy_threshold=0.0, min_segment_tokens=9, max_segment_tokens=4, max_tries=3),
     instances("particles", particles=6, block_tokens=3, beta=0.1),
     instances("speculative_rejection", n=8, checkpoints=[2, 3, 9, 50], keep=0.3),
     instances("rejection", r_max=99.0, beta=9.0, batch=3, max_draws=10),
@@ -98,7 +98,9 @@ def test_no_strategy_draws_more_than_it_promises(decoder: Decoder, stored: bool)
 
 def test_refused_segments_count_though_they_are_longer_than_the_accepted_one() -> None:
     """The shortest of ten is taken each time, of an answer that does not end by itself."""
-    decoder = instances("cascade", **REFUSING, reward="brevity", entropy_threshold=1.56, segment_least=1, max_tries=10)
+    decoder = instances(
+        "cascade", **REFUSING, reward="brevity", entropy_threshold=1.56, min_segment_tokens=1, max_tries=10
+    )
     sampling = Sampling(max_tokens=24, logit_bias={EOS: -100.0})
 
     async def test() -> None:
@@ -144,8 +146,13 @@ def test_rollouts_that_may_not_be_drawn_are_not_counted() -> None:
 def test_rewards_alone_count_their_rollouts() -> None:
     async def test() -> None:
         done = Candidate((1, 0), " good", "stop")
+<<<<<<< HEAD
         score = Score([done], "default", calibrated=True, count=7)
         policy, store = counting(), Store()
+=======
+        score = Score([done], "default", calibrated=True, number=7)
+        policy, store = CountingPolicy(), Store()
+>>>>>>> b32fd0e (A strategy reads as its paper's box: one run draws, judges and reports; results carry typed diagnostics; one BestOfN)
         assert await score.max_sequences(PROMPT, models(policy, store), Sampling(max_tokens=4)) == 7
         async for _ in score.decode(PROMPT, models(policy, store), Sampling(max_tokens=4), SeededRng(0)):
             pass
@@ -163,7 +170,7 @@ def test_the_bounds_are_no_wider_than_they_must_be() -> None:
     assert (whole.candidates, whole.generated_tokens) == (6, 48)
     ragged = Controlled(candidates=2, block_tokens=8, block_stop=["."]).max_cost(Sampling(max_tokens=10), world)
     assert (ragged.candidates, ragged.generated_tokens) == (20, 2 * (8 + 8 + 8 + 7 + 6 + 5 + 4 + 3 + 2 + 1))
-    cascade = Cascade(accept_threshold=1.0, max_tries=3, segment_least=4, segment_tokens=6)
+    cascade = Cascade(accept_threshold=1.0, max_tries=3, min_segment_tokens=4, max_segment_tokens=6)
     most = cascade.max_cost(Sampling(max_tokens=10), world)
     assert (most.candidates, most.generated_tokens) == (9, 3 * (6 + 6 + 2))
     assert Rejection(r_max=1.0, max_draws=7).max_cost(Sampling(max_tokens=10), world).generated_tokens == 70

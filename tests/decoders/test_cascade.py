@@ -78,9 +78,14 @@ def by_definition(
 @pytest.mark.parametrize("batch", [1, 2])
 def test_its_law(entropy: float, tries: int, batch: int) -> None:
     decoder = Cascade(
-        entropy_threshold=entropy, accept_threshold=1.5, accept_from=-0.5, beta=0.7, max_tries=tries, batch=batch,
-        segment_least=1,
-    )  # fmt: skip
+        entropy_threshold=entropy,
+        accept_threshold=1.5,
+        accept_start=-0.5,
+        beta=0.7,
+        max_tries=tries,
+        batch=batch,
+        min_segment_tokens=1,
+    )
     want = by_definition(entropy=entropy, at=1.5, start=-0.5, beta=0.7, tries=tries)
     assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
@@ -88,8 +93,8 @@ def test_its_law(entropy: float, tries: int, batch: int) -> None:
 def test_segments_have_a_least_and_a_greatest_length() -> None:
     for least, most in ((2, 64), (1, 1), (2, 2)):
         decoder = Cascade(
-            entropy_threshold=0.0, accept_threshold=1.0, accept_from=0.0, max_tries=1, segment_least=least,
-            segment_tokens=most, beta=0.5,
+            entropy_threshold=0.0, accept_threshold=1.0, accept_start=0.0, max_tries=1, min_segment_tokens=least,
+            max_segment_tokens=most, beta=0.5,
         )  # fmt: skip
         want = by_definition(entropy=0.0, at=1.0, start=0.0, beta=0.5, tries=1, least=least, most=most)
         assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
@@ -98,24 +103,33 @@ def test_segments_have_a_least_and_a_greatest_length() -> None:
 def test_it_is_of_the_guided_policy() -> None:
     guides = {"kind": 1.0}
     decoder = Cascade(
-        entropy_threshold=0.9, accept_threshold=1.0, accept_from=0.0, beta=0.5, max_tries=2, batch=1, segment_least=1,
+        entropy_threshold=0.9,
+        accept_threshold=1.0,
+        accept_start=0.0,
+        beta=0.5,
+        max_tries=2,
+        batch=1,
+        min_segment_tokens=1,
         guides=guides,
-    )  # fmt: skip
+    )
     want = by_definition(entropy=0.9, at=1.0, start=0.0, beta=0.5, tries=2, guides=guides)
     assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def test_the_threshold_begins_half_way_from_the_empty_answers_reward() -> None:
     """On the toy that is 0."""
-    fields: dict[str, Any] = {"entropy_threshold": 0.9, "accept_threshold": 1.0, "max_tries": 2, "segment_least": 1}
+    fields: dict[str, Any] = {
+        "entropy_threshold": 0.9,
+        "accept_threshold": 1.0,
+        "max_tries": 2,
+        "min_segment_tokens": 1,
+    }
     have = asyncio.run(law(on(Cascade(**fields), MODELS)))
-    assert have == pytest.approx(asyncio.run(law(on(Cascade(**fields, accept_from=0.5), MODELS))), abs=EXACT)
+    assert have == pytest.approx(asyncio.run(law(on(Cascade(**fields, accept_start=0.5), MODELS))), abs=EXACT)
 
 
 def test_with_enough_tries_each_segment_is_tilted_exactly() -> None:
-    decoder = Cascade(
-        entropy_threshold=99.0, accept_threshold=3.0, accept_from=3.0, beta=2.0, max_tries=400, batch=1
-    )  # fmt: skip
+    decoder = Cascade(entropy_threshold=99.0, accept_threshold=3.0, accept_start=3.0, beta=2.0, max_tries=400, batch=1)
     pi = POLICY.completions()
 
     async def frequencies(runs: int) -> dict[Tokens, float]:
@@ -135,14 +149,19 @@ def test_with_enough_tries_each_segment_is_tilted_exactly() -> None:
 @pytest.mark.parametrize("guides", [{}, {"kind": 1.0}])
 def test_a_cascade_that_accepts_everything_samples_the_policy(entropy: float, guides: dict[str, float]) -> None:
     decoder = Cascade(
-        entropy_threshold=entropy, accept_threshold=-9.0, accept_from=-9.0, segment_least=1, batch=1, guides=guides
-    )  # fmt: skip
+        entropy_threshold=entropy,
+        accept_threshold=-9.0,
+        accept_start=-9.0,
+        min_segment_tokens=1,
+        batch=1,
+        guides=guides,
+    )
     assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(POLICY.completions(guides=guides), abs=EXACT)
 
 
 def test_several_results_are_independent_runs() -> None:
     models = Models(ToyPolicy(3, 2), MODELS.rewards)
-    decoder = Cascade(accept_threshold=1.0, accept_from=0.0, max_tries=2, batch=1)
+    decoder = Cascade(accept_threshold=1.0, accept_start=0.0, max_tries=2, batch=1)
     alone = asyncio.run(law(on(decoder, models)))
     for (a, b), p in asyncio.run(joint_law(on(decoder, models, Sampling(n=2)))).items():
         assert p == pytest.approx(alone[a] * alone[b], abs=EXACT)
@@ -150,8 +169,14 @@ def test_several_results_are_independent_runs() -> None:
 
 def test_it_stays_within_what_it_may_draw() -> None:
     decoder = Cascade(
-        entropy_threshold=0.0, accept_threshold=9.0, accept_from=9.0, max_tries=2, batch=2, segment_least=1, beta=0.1
-    )  # fmt: skip
+        entropy_threshold=0.0,
+        accept_threshold=9.0,
+        accept_start=9.0,
+        max_tries=2,
+        batch=2,
+        min_segment_tokens=1,
+        beta=0.1,
+    )
     most = decoder.max_cost(Sampling(max_tokens=3), MODELS)
     for _, end in asyncio.run(every_path(on(decoder, MODELS))):
         assert done(end).cost.candidates <= most.candidates
@@ -171,7 +196,7 @@ def test_the_toy_cuts_where_it_is_uncertain() -> None:
 
 def test_without_a_finite_reward_it_fails() -> None:
     models = Models(ToyPolicy(3, 2), {"default": giving(math.nan)})
-    for more in ({}, {"accept_from": 0.0}):
+    for more in ({}, {"accept_start": 0.0}):
         ends = asyncio.run(every_path(on(Cascade(accept_threshold=1.0, max_tries=2, **more), models)))
         assert all(isinstance(end, NoUsableReward) for _, end in ends)
 
@@ -179,9 +204,9 @@ def test_without_a_finite_reward_it_fails() -> None:
 @pytest.mark.parametrize(
     ("field", "more", "sampling"),
     [
-        ("decoding.accept_from", {"accept_from": 2.0}, Sampling()),
-        ("temperature", {}, Sampling(temperature=0.0)),
-        ("repetition_penalty", {}, Sampling(repetition_penalty=1.1)),
+        ("strategy.accept_start", {"accept_start": 2.0}, Sampling()),
+        ("sampling.temperature", {}, Sampling(temperature=0.0)),
+        ("sampling.repetition_penalty", {}, Sampling(repetition_penalty=1.1)),
     ],
 )
 def test_what_cannot_be_is_named(field: str, more: dict[str, float], sampling: Sampling) -> None:
@@ -194,10 +219,10 @@ class Uncut(ToyPolicy):
     """A policy whose engine cannot end segments."""
 
     def check_entropy_stop(self, sampling: Sampling) -> None:  # noqa: ARG002
-        raise InvalidRequest("it cannot", "decoding.strategy")
+        raise InvalidRequest("it cannot", "strategy.strategy")
 
 
 def test_it_asks_the_policy_whether_it_can_be() -> None:
     with pytest.raises(InvalidRequest, match="it cannot") as raised:
         Cascade(accept_threshold=1.0).check(Models(Uncut(), MODELS.rewards), Sampling())
-    assert raised.value.field == "decoding.strategy"
+    assert raised.value.field == "strategy.strategy"

@@ -34,7 +34,7 @@ PROMPT = Prompt((1, 2), "good bad")
 BOTH = {"default": 1.0, "brevity": 0.5}
 NEEDS: dict[str, dict[str, float]] = {
     "rejection": {"r_max": 99.0},
-    "cascade": {"accept_threshold": 1.0, "accept_from": 0.0},
+    "cascade": {"accept_threshold": 1.0, "accept_start": 0.0},
 }
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from decoders import Controlled
+from decoders.controlled import ControlledInfo
 from decoders.core import Candidate, Grammar, Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.maths.logmath import best_of_n_kl
 from decoders.models import Models
-from decoders.parts.blocks import Tail
+from decoders.parts.blocks import FinalText
 from decoders.parts.selection import Argmax, Softmax
 from server.engines.toy import EOS, ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests.support import laws
@@ -150,7 +151,7 @@ def test_a_block_ends_at_its_stop() -> None:
             since += 1
             if token == 2 or since == 3 or i == len(tokens) - 1:
                 blocks, since = blocks + 1, 0
-        assert result.rounds == blocks
+        assert result.diagnostics(ControlledInfo).rounds == blocks
 
 
 def test_the_divergence_is_bounded_by_that_of_each_block() -> None:
@@ -161,7 +162,7 @@ def test_the_divergence_is_bounded_by_that_of_each_block() -> None:
         [result] = done(end).results
         assert result.kl is not None
         assert result.kl.estimator == "block_bound"
-        assert result.kl.nats == pytest.approx(best_of_n_kl(2) * (result.rounds or 0))
+        assert result.kl.nats == pytest.approx(best_of_n_kl(2) * (result.diagnostics(ControlledInfo).rounds))
         bound += p * result.kl.nats
     assert laws.kl(blockwise(2, 2, laws.greatest), POLICY.completions()) <= bound
 
@@ -181,7 +182,7 @@ def test_tokens_and_passes_are_counted() -> None:
     decoder = Controlled(candidates=2, block_tokens=1, reward={"default": 1.0, "brevity": 0.0})
     for _, end in asyncio.run(every_path(on(decoder, Models(ToyPolicy(3, 2), MODELS.rewards)))):
         ended_ = done(end)
-        rounds = ended_.results[0].rounds or 0
+        rounds = ended_.results[0].diagnostics(ControlledInfo).rounds
         assert ended_.cost.candidates == 2 * rounds
         assert ended_.cost.generated_tokens == 2 * rounds
         assert ended_.cost.scored_tokens == 2 * 2 * sum(range(1, rounds + 1))
@@ -196,15 +197,15 @@ def test_without_a_finite_reward_it_fails() -> None:
 @pytest.mark.parametrize(
     ("field", "sampling", "more"),
     [
-        ("presence_penalty", Sampling(presence_penalty=0.5), {}),
-        ("frequency_penalty", Sampling(frequency_penalty=0.5), {}),
-        ("repetition_penalty", Sampling(repetition_penalty=1.2), {}),
-        ("regex", Sampling(grammar=Grammar("regex", "a")), {}),
-        ("response_format", Sampling(grammar=Grammar("json_object")), {}),
-        ("echo", Sampling(prompt_logprobs=0), {}),
-        ("temperature", Sampling(temperature=0.0), {}),
-        ("decoding.beams", Sampling(), {"beams": 5}),
-        ("decoding.reward", Sampling(), {"reward": "none"}),
+        ("sampling.presence_penalty", Sampling(presence_penalty=0.5), {}),
+        ("sampling.frequency_penalty", Sampling(frequency_penalty=0.5), {}),
+        ("sampling.repetition_penalty", Sampling(repetition_penalty=1.2), {}),
+        ("sampling.grammar", Sampling(grammar=Grammar("regex", "a")), {}),
+        ("sampling.grammar", Sampling(grammar=Grammar("json_object")), {}),
+        ("sampling.prompt_logprobs", Sampling(prompt_logprobs=0), {}),
+        ("sampling.temperature", Sampling(temperature=0.0), {}),
+        ("strategy.beams", Sampling(), {"beams": 5}),
+        ("strategy.reward", Sampling(), {"reward": "none"}),
     ],
 )
 def test_what_blocks_cannot_honour_is_named(field: str, sampling: Sampling, more: dict[str, Any]) -> None:
@@ -214,10 +215,10 @@ def test_what_blocks_cannot_honour_is_named(field: str, sampling: Sampling, more
 
 
 def test_pieces_hold_back_what_may_be_a_stop_string() -> None:
-    tail = Tail(Sampling(stop=("END",)))
-    first = tail.piece(Candidate((1, 2), "go E"))
-    second = tail.piece(Candidate((1, 2, 3), "go EN"))
-    last = tail.piece(Candidate((1, 2, 3, 4), "go ", "stop", "END", trimmed=True))
+    tail = FinalText(("END",))
+    first = tail.take(Candidate((1, 2), "go E"))
+    second = tail.take(Candidate((1, 2, 3), "go EN"))
+    last = tail.take(Candidate((1, 2, 3, 4), "go ", "stop", "END", trimmed=True))
     assert [first.text, second.text, last.text] == ["go", " ", ""]
     assert [first.tokens, second.tokens, last.tokens] == [(1, 2), (3,), (4,)]
     assert (last.finish, last.stop) == ("stop", "END")

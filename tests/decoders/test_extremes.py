@@ -17,10 +17,10 @@ from decoders import Strategy
 from decoders.base import Decoder
 from decoders.core import EMPTY, Candidate, Prompt, Sampling
 from decoders.errors import DecantError
-from decoders.events import Done
+from decoders.events import Done, ScoredCandidate
 from decoders.maths.logmath import mean, normalise, total
+from decoders.maths.resampling import systematic
 from decoders.models import Models
-from decoders.particles import systematic
 from decoders.parts.objective import Objective
 from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
 from decoders.parts.vote import Vote
@@ -72,7 +72,7 @@ def searches(beta: float, r_max: float, threshold: float) -> list[dict[str, Any]
         {"strategy": "particles", "particles": 4, "block_tokens": 1, "beta": beta, "ess_threshold": 1.0},
         {"strategy": "particles", "particles": 4, "block_tokens": 2, "beta": beta},
         {"strategy": "speculative_rejection", "n": 4, "checkpoints": [1, 2]},
-        {"strategy": "cascade", "accept_threshold": threshold, "accept_from": -MOST, "beta": beta, "max_tries": 3},
+        {"strategy": "cascade", "accept_threshold": threshold, "accept_start": -MOST, "beta": beta, "max_tries": 3},
     ]
 
 
@@ -104,10 +104,11 @@ def test_every_search_ends_in_an_answer_or_a_typed_failure(
             done = asyncio.run(end(decoder, models, Sampling(n=2 if fields.get("poisson") is None else 1), seed))
             for result in () if done is None else done.results:
                 assert all(r is not None and math.isfinite(r) for r in result.rewards.values())
-                assert all(map(math.isfinite, (result.pool_mean or {}).values()))
+                assert all(map(math.isfinite, (result.mean_rewards or {}).values()))
                 assert result.kl is None or math.isfinite(result.kl.nats), fields
-                assert result.log_z is None or math.isfinite(result.log_z), fields
-                assert result.vote is None or 0 <= result.vote.share <= 1
+                log_z, vote = (getattr(result.info, name, None) for name in ("log_z", "vote"))
+                assert log_z is None or math.isfinite(log_z), fields
+                assert vote is None or 0 <= vote.share <= 1
 
 
 @unhurried
@@ -128,7 +129,8 @@ def test_so_does_every_calibrated_one(values: list[float], beta: float, t: float
             done = asyncio.run(end(decoder, models, sampling, seed))
             for result in () if done is None else done.results:
                 assert result.kl is None or math.isfinite(result.kl.nats), (fields, transform)
-                assert result.log_z is None or math.isfinite(result.log_z), (fields, transform)
+                log_z = getattr(result.info, "log_z", None)
+                assert log_z is None or math.isfinite(log_z), (fields, transform)
 
 
 @unhurried
@@ -141,7 +143,7 @@ def test_choices_are_probabilities_and_the_best_is_never_impossible(values: list
         assert p[values.index(max(values))] == max(p)
     assert normalise(Argmin().log_weights(values))[values.index(min(values))] > 0
     vote = Vote(answer="bad|good", beta=beta)
-    shares = vote.shares(values, texts[: len(values)])
+    shares = vote.shares(values, vote.answers(texts[: len(values)]))
     assert math.fsum(shares.values()) == pytest.approx(1)
     assert math.fsum(normalise(vote.log_weights(values, texts[: len(values)]))) == pytest.approx(1)
 
@@ -150,11 +152,11 @@ def test_a_vote_among_candidates_that_a_better_one_without_an_answer_outweighs()
     """Each voter's weight is below the least double beside the best candidate, which does not vote."""
     vote = Vote(answer="bad|odd", beta=0.003)
     values, texts = [9.0, -1.0, -1.0, -4.0], [" good", " bad", " bad", " odd"]
-    assert vote.shares(values, texts) == pytest.approx({"bad": 1.0, "odd": 0.0})
+    assert vote.shares(values, vote.answers(texts)) == pytest.approx({"bad": 1.0, "odd": 0.0})
     assert normalise(vote.log_weights(values, texts)) == pytest.approx([0.0, 0.5, 0.5, 0.0])
     alike = Vote(answer="bad|odd", beta=1.0)
     e = math.exp(-3)
-    assert alike.shares(values, texts) == pytest.approx({"bad": 2 / (2 + e), "odd": e / (2 + e)})
+    assert alike.shares(values, alike.answers(texts)) == pytest.approx({"bad": 2 / (2 + e), "odd": e / (2 + e)})
 
 
 @pytest.mark.parametrize(
@@ -172,8 +174,8 @@ def test_a_vote_among_candidates_that_a_better_one_without_an_answer_outweighs()
 def test_a_sum_is_out_of_range_only_if_it_is(values: list[float], want: float) -> None:
     assert total(values) == pytest.approx(want, nan_ok=True)
     objective = Objective({str(i): 1.0 for i in range(len(values))})
-    scored = objective.scored(EMPTY, {str(i): value for i, value in enumerate(values)})
-    assert scored.total == pytest.approx(want, nan_ok=True)
+    [judged] = objective.judge([ScoredCandidate(EMPTY, {str(i): value for i, value in enumerate(values)})])
+    assert judged.total == pytest.approx(want, nan_ok=True)
 
 
 @unhurried

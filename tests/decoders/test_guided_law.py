@@ -173,10 +173,10 @@ def test_weights_of_zero_are_no_guides() -> None:
 @pytest.mark.parametrize(
     ("guides", "error", "field", "words"),
     [
-        ({"none": 1.0}, UnknownGuide, "decoding.guides", "'none' is not loaded. Loaded guides: kind, odd, q"),
-        ({"kind": 101.0}, InvalidRequest, "decoding.guides.kind", "Loaded guides: kind, odd, q"),
-        ({"kind": math.inf}, InvalidRequest, "decoding.guides.kind", "between -100 and 100"),
-        ({"kind": math.nan}, InvalidRequest, "decoding.guides.kind", "between -100 and 100"),
+        ({"none": 1.0}, UnknownGuide, "strategy.guides", "'none' is not loaded. Loaded guides: kind, odd, q"),
+        ({"kind": 101.0}, InvalidRequest, "strategy.guides.kind", "Loaded guides: kind, odd, q"),
+        ({"kind": math.inf}, InvalidRequest, "strategy.guides.kind", "between -100 and 100"),
+        ({"kind": math.nan}, InvalidRequest, "strategy.guides.kind", "between -100 and 100"),
     ],
 )
 @pytest.mark.parametrize("strategy", [Sample, RewardGuided, BestOfN])
@@ -196,7 +196,7 @@ def test_what_is_wrong_with_guides_is_said_with_what_is_loaded(
 def test_reward_guided_requires_a_guide(guides: dict[str, float]) -> None:
     with pytest.raises(InvalidRequest, match="Loaded guides: kind, odd, q") as raised:
         RewardGuided(guides=guides).check(MODELS, Sampling())
-    assert raised.value.field == "decoding.guides"
+    assert raised.value.field == "strategy.guides"
 
 
 @pytest.mark.parametrize(

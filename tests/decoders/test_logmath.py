@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decoders.core import EMPTY
+from decoders.events import ScoredCandidate
 from decoders.maths.logmath import (
     atomic_kl,
     best_of_n_kl,
@@ -150,7 +151,9 @@ def test_win_rate_bound_is_that_of_the_greatest_quantile(n: int) -> None:
 
 
 def test_a_sum_of_rewards_is_nan_where_one_is_not_finite_or_the_sum_overflows() -> None:
-    judge = Objective({"a": 2.0, "b": -100.0})
-    assert judge.scored(EMPTY, {"a": 1.0, "b": 10.0}).total == -998.0
-    for a, b in ((NAN, 1.0), (INF, 1.0), (2.0, 1e308)):
-        assert math.isnan(judge.scored(EMPTY, {"a": a, "b": b}).total)
+    objective = Objective({"a": 2.0, "b": -100.0})
+    good, *bad = objective.judge(
+        [ScoredCandidate(EMPTY, {"a": a, "b": b}) for a, b in ((1.0, 10.0), (NAN, 1.0), (INF, 1.0), (2.0, 1e308))]
+    )
+    assert good.total == -998.0
+    assert all(math.isnan(one.total) for one in bad)

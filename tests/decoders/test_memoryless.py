@@ -28,7 +28,9 @@ from decoders.base import Decoder
 from decoders.core import Sampling, Tokens
 from decoders.maths.transforms import Identity
 from decoders.models import Models
+from decoders.particles import ParticlesInfo
 from decoders.parts.selection import Softmax
+from decoders.rejection import RejectionInfo
 from server.engines.toy import ToyGuide, ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import done, every_path, law, mean, on
@@ -106,7 +108,7 @@ def accepted(decoder: Decoder) -> dict[Tokens, float]:
     out: defaultdict[Tokens, float] = defaultdict(float)
     for p, end in asyncio.run(every_path(on(decoder, MODELS, TWO))):
         [result] = done(end).results
-        if result.accepted:
+        if result.diagnostics(RejectionInfo).accepted:
             out[result.candidate.tokens] += p
     mass = math.fsum(out.values())
     return {y: p / mass for y, p in out.items()}
@@ -122,7 +124,9 @@ def test_particles_estimate_z_without_bias(ess: float) -> None:
     z = math.fsum(p * math.exp(WORTH[t] / BETA) for t, p in TOKENS.items()) ** 2
     decoder = Particles(particles=2, block_tokens=1, beta=BETA, ess_threshold=ess)
     ends = asyncio.run(every_path(on(decoder, MODELS, TWO)))
-    assert mean(ends, lambda d: math.exp(d.results[0].log_z or 0.0)) == pytest.approx(z, abs=EXACT)
+    assert mean(ends, lambda d: math.exp(d.results[0].diagnostics(ParticlesInfo).log_z or 0.0)) == pytest.approx(
+        z, abs=EXACT
+    )
 
 
 def test_particles_that_resample_at_each_token_come_nearer_than_whole_ones() -> None:
@@ -136,7 +140,7 @@ def test_a_cascade_accepts_each_token_in_proportion() -> None:
     """At a level threshold above all rewards, the accepted part of a token's law is the tilt, whatever came before."""
     top, tries = 2.4, 2
     decoder = Cascade(
-        entropy_threshold=0.0, accept_threshold=top, accept_from=top, beta=BETA, max_tries=tries, segment_least=1
+        entropy_threshold=0.0, accept_threshold=top, accept_start=top, beta=BETA, max_tries=tries, min_segment_tokens=1
     )
     want: defaultdict[Tokens, float] = defaultdict(float)
     todo: list[tuple[Tokens, float]] = [((), 1.0)]
@@ -172,11 +176,12 @@ def test_the_divergence_of_the_tilt_grows_with_length() -> None:
     decoder = Rejection(r_max=2.4, beta=BETA, batch=1, max_draws=1, return_kl=True)
     for _, end in asyncio.run(every_path(on(decoder, MODELS, TWO))):
         [result] = done(end).results
-        assert (result.kl is not None) == result.accepted
+        info = result.diagnostics(RejectionInfo)
+        assert (result.kl is not None) == info.accepted
         if result.kl is None:
             continue
-        assert result.log_z is not None
-        assert result.kl.nats == pytest.approx(SUM[result.candidate.tokens] / BETA - result.log_z)
+        assert info.log_z is not None
+        assert result.kl.nats == pytest.approx(SUM[result.candidate.tokens] / BETA - info.log_z)
 
 
 def test_every_strategy_has_its_law_here() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -15,6 +16,7 @@ from decoders.maths.transforms import Identity, Log
 from decoders.models import Models, Reward
 from decoders.parts.selection import Softmax
 from decoders.parts.vote import Vote
+from decoders.rejection import RejectionInfo
 from server.engines.batcher import Batcher
 from server.engines.function import scorer
 from server.engines.reward_timeout import Guarded
@@ -89,7 +91,8 @@ def test_one_that_says_so_and_does_not_has_none_in_that_run(decoder: Decoder) ->
 
 def test_a_transform_that_puts_the_least_out_has_no_bound() -> None:
     for transform, known in ((Identity(), True), (Log(), False)):
-        for rollouts in (0, 1):
+        rollouts: Literal["candidates", 1]
+        for rollouts in ("candidates", 1):
             decoder = BestOfN(n=2, calibrated=True, rollouts=rollouts, transform=transform, return_kl=True)
             ends = asyncio.run(every_path(on(decoder, Models(POLICY, {"default": ToyReward()}))))
             assert all((end.results[0].kl is not None) == known for _, end in ends if isinstance(end, Done))
@@ -105,7 +108,9 @@ def test_rejections_divergence_counts_what_is_out_as_weight_zero() -> None:
     """The target is the tilt of the policy given a reward, and the answer that is accepted has exactly that law."""
     decoder = Rejection(r_max=2.0, batch=1, max_draws=1, return_kl=True)
     ends = asyncio.run(every_path(on(decoder, Models(POLICY, {"default": Partial()}))))
-    accepted = [(p, end) for p, end in ends if isinstance(end, Done) and end.results[0].accepted]
+    accepted = [
+        (p, end) for p, end in ends if isinstance(end, Done) and end.results[0].diagnostics(RejectionInfo).accepted
+    ]
     have = collect(accepted, lambda e: done(e).results[0].candidate.tokens)
     mass = math.fsum(have.values())
     within = {y: p for y, p in PI.items() if y[0] == BEGINNING}

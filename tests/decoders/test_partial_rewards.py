@@ -14,6 +14,7 @@ from decoders.errors import NoUsableReward
 from decoders.maths.quantiles import leave_one_out
 from decoders.maths.transforms import Exponential, Identity, Log
 from decoders.models import Models, Reward
+from decoders.rejection import RejectionInfo
 from server.engines.batcher import Batcher
 from server.engines.function import scorer
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
@@ -108,7 +109,7 @@ def test_a_calibrated_reward_is_a_quantile_among_the_samples_that_it_applies_to(
 
         for y, q in laws.chosen(PI, 2, weigh).items():
             want[y] += p * q
-    decoder = BestOfN(n=2, reward=WEIGHTS, calibrated=True, rollouts=rollouts)
+    decoder = BestOfN(n=2, reward=WEIGHTS, calibrated=True, rollouts=rollouts or "candidates")
     have = asyncio.run(law(on(decoder, models(**tables))))
     assert have == pytest.approx(dict(want), abs=EXACT)
 
@@ -141,10 +142,10 @@ def test_rejection_tilts_by_the_sum_of_what_applies_and_by_no_more_than_its_boun
         if isinstance(end, NoUsableReward):  # by the logarithm of 0
             continue
         [result] = done(end).results
-        if result.accepted:
+        if result.diagnostics(RejectionInfo).accepted:
             have[result.candidate.tokens] += p
-            assert result.log_z is not None
-            assert result.log_z <= bound / 0.7 + EXACT
+            assert result.diagnostics(RejectionInfo).log_z is not None
+            assert result.diagnostics(RejectionInfo).log_z <= bound / 0.7 + EXACT
     assert dict(have) == pytest.approx({y: v for y, v in want.items() if v > 0}, abs=EXACT)
 
 
@@ -154,7 +155,7 @@ def test_a_raw_reward_is_tilted_by_what_applies() -> None:
     have: defaultdict[Tokens, float] = defaultdict(float)
     for p, end in ends:
         [result] = done(end).results
-        if result.accepted:
+        if result.diagnostics(RejectionInfo).accepted:
             have[result.candidate.tokens] += p
     mass = math.fsum(have.values())
     want = laws.tilted(PI, {y: total(y, WORTH, BREVITY) for y in PI}, 1.0)
@@ -185,7 +186,7 @@ FIELDS: dict[str, Json] = {
     "rejection": {"r_max": 9.0},
     "particles": {"particles": 4},
     "speculative_rejection": {"n": 4, "checkpoints": [1]},
-    "cascade": {"accept_threshold": -1.0, "accept_from": -2.0},
+    "cascade": {"accept_threshold": -1.0, "accept_start": -2.0},
 }
 ALL: list[str] = [strategy.model_fields["strategy"].default for strategy in STRATEGIES]
 

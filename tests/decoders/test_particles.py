@@ -11,8 +11,9 @@ import pytest
 from decoders import Particles
 from decoders.core import Sampling, Tokens
 from decoders.errors import NoUsableReward
+from decoders.maths.resampling import effective_sample_size, systematic
 from decoders.models import Models
-from decoders.particles import effective, systematic
+from decoders.particles import ParticlesInfo
 from decoders.rng import SeededRng
 from server.engines.toy import ToyGuide, ToyPolicy, ToyReward
 from tests.support import laws
@@ -36,7 +37,7 @@ def z_of(beta: float) -> float:
 def test_the_estimate_of_z_is_unbiased(beta: float, ess: float, block: int) -> None:
     decoder = Particles(particles=2, block_tokens=block, beta=beta, ess_threshold=ess)
     ends = asyncio.run(every_path(on(decoder, MODELS)))
-    mean = math.fsum(p * math.exp(done(end).results[0].log_z or 0.0) for p, end in ends)
+    mean = math.fsum(p * math.exp(done(end).results[0].diagnostics(ParticlesInfo).log_z or 0.0) for p, end in ends)
     assert mean == pytest.approx(z_of(beta), abs=EXACT)
 
 
@@ -116,7 +117,7 @@ def test_systematic_resampling_keeps_each_in_proportion(weights: Sequence[float]
 @pytest.mark.parametrize("weights", list(itertools.product([0.5, 1.0, 3.0], repeat=2)))
 def test_effective_sample_size(weights: tuple[float, ...]) -> None:
     want = sum(weights) ** 2 / sum(w * w for w in weights)
-    assert effective([math.log(w) for w in weights]) == pytest.approx(want)
+    assert effective_sample_size([math.log(w) for w in weights]) == pytest.approx(want)
 
 
 def test_several_results_are_several_populations() -> None:

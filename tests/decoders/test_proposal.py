@@ -10,7 +10,6 @@ import pytest
 
 from decoders import BestOfN, Controlled, Particles, RewardGuided, Sample, SpeculativeRejection
 from decoders.base import Decoder
-from decoders.best_of_n import FlatBestOfN
 from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest
 from decoders.maths.logmath import best_of_n_kl
@@ -18,6 +17,7 @@ from decoders.maths.transforms import Exponential
 from decoders.models import Models
 from decoders.parts.budget import Budget
 from decoders.parts.selection import Argmin, Softmax
+from decoders.rejection import RejectionInfo
 from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import done, every_path, law, on
@@ -33,8 +33,8 @@ INDEPENDENT: list[Decoder] = [
     Sample(),
     Sample(guides={"kind": 0.5}),
     RewardGuided(guides={"kind": 1.0}),
-    FlatBestOfN(n=2, reward="brevity"),
-    FlatBestOfN(n=2, reward="default", select=Argmin(), guides={"kind": 1.0}),
+    BestOfN(n=2, reward="brevity"),
+    BestOfN(n=2, reward="default", select=Argmin(), guides={"kind": 1.0}),
     Controlled(candidates=2, block_tokens=1, reward="default"),
     Particles(particles=2, block_tokens=1, reward="default", beta=0.7),
     SpeculativeRejection(n=2, checkpoints=[1], reward="brevity"),
@@ -50,7 +50,7 @@ def test_argmax_over_a_proposal_is_the_order_statistic_of_its_law(proposal: Any)
 
 
 def test_other_rules_and_rewards_go_by_the_outer_request() -> None:
-    proposal = FlatBestOfN(n=2, reward="default")
+    proposal = BestOfN(n=2, reward="default")
     inner = asyncio.run(law(on(proposal, MODELS)))
     outer = BestOfN(n=2, reward="brevity", select=Softmax(beta=0.7), proposal=proposal)
     want = laws.chosen(inner, 2, laws.by(BREVITY, laws.boltzmann(0.7)))
@@ -107,7 +107,9 @@ def test_inference_aware_best_of_n_given_its_rollouts() -> None:
     for p, end in asyncio.run(every_path(on(outer, MODELS))):
         [result] = done(end).results
         have[result.candidate.tokens] += p
-        both += p * bool(result.accepted)
+        both += p * bool(
+            result.scored.proposal is not None and result.scored.proposal.diagnostics(RejectionInfo).accepted
+        )
     want: defaultdict[Tokens, float] = defaultdict(float)
     for z, share in PI.items():
         score = {y: phi(laws.quantile(WORTH[y], [WORTH[z]])) for y in PI}
@@ -153,7 +155,7 @@ def test_a_reward_that_the_proposal_knows_is_not_asked_again() -> None:
 
 
 def test_what_it_may_draw_is_what_the_proposal_may() -> None:
-    outer = BestOfN(n=2, reward="default", proposal=FlatBestOfN(n=2, reward="brevity"))
+    outer = BestOfN(n=2, reward="default", proposal=BestOfN(n=2, reward="brevity"))
     most = outer.max_cost(Sampling(max_tokens=5), MODELS)
     assert (most.candidates, most.generated_tokens) == (4, 20)
     for _, end in asyncio.run(every_path(on(outer, MODELS))):
@@ -163,18 +165,18 @@ def test_what_it_may_draw_is_what_the_proposal_may() -> None:
 @pytest.mark.parametrize(
     ("field", "fields"),
     [
-        ("decoding.guides", {"guides": {"kind": 1.0}, "proposal": {"strategy": "sample"}}),
-        ("decoding.proposal.return_kl", {"proposal": {"strategy": "sample", "return_kl": True}}),
-        ("decoding.proposal.budget", {"proposal": {"strategy": "sample", "budget": Budget(tokens=5)}}),
-        ("decoding.proposal.r_max", {"proposal": {"strategy": "rejection", "reward": "default"}}),
-        ("decoding.proposal.guides", {"proposal": {"strategy": "reward_guided"}}),
-        ("decoding.proposal.reward", {"proposal": {"strategy": "controlled", "reward": "none"}}),
-        ("decoding.n", {"proposal": {"strategy": "rejection", "reward": "default", "r_max": 1.0, "max_draws": 4}}),
-        ("presence_penalty", {"proposal": {"strategy": "controlled", "reward": "default"}}),
+        ("strategy.guides", {"guides": {"kind": 1.0}, "proposal": {"strategy": "sample"}}),
+        ("strategy.proposal.return_kl", {"proposal": {"strategy": "sample", "return_kl": True}}),
+        ("strategy.proposal.budget", {"proposal": {"strategy": "sample", "budget": Budget(tokens=5)}}),
+        ("strategy.proposal.r_max", {"proposal": {"strategy": "rejection", "reward": "default"}}),
+        ("strategy.proposal.guides", {"proposal": {"strategy": "reward_guided"}}),
+        ("strategy.proposal.reward", {"proposal": {"strategy": "controlled", "reward": "none"}}),
+        ("strategy.n", {"proposal": {"strategy": "rejection", "reward": "default", "r_max": 1.0, "max_draws": 4}}),
+        ("sampling.presence_penalty", {"proposal": {"strategy": "controlled", "reward": "default"}}),
     ],
 )
 def test_what_is_wrong_inside_is_named_there(field: str, fields: dict[str, Any]) -> None:
-    sampling = Sampling(presence_penalty=1.0) if field == "presence_penalty" else Sampling()
+    sampling = Sampling(presence_penalty=1.0) if field == "sampling.presence_penalty" else Sampling()
     with pytest.raises(InvalidRequest) as raised:
         BestOfN.model_validate({"reward": "default", **fields}).check(MODELS, sampling)
     assert raised.value.field == field

@@ -14,6 +14,7 @@ from decoders.errors import DecantError, InvalidRequest, NoUsableReward
 from decoders.events import Done
 from decoders.maths.transforms import Exponential, Identity, Log, expected_draws, tilt_kl
 from decoders.models import Models, Reward
+from decoders.rejection import RejectionInfo
 from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import done, every_path, on
@@ -32,7 +33,7 @@ def accepted_law(ends: list[tuple[float, Done | DecantError]]) -> tuple[dict[Tok
     law: defaultdict[Tokens, float] = defaultdict(float)
     for p, end in ends:
         [result] = done(end).results
-        if result.accepted:
+        if result.diagnostics(RejectionInfo).accepted:
             law[result.candidate.tokens] += p
     mass = math.fsum(law.values())
     return {y: p / mass for y, p in law.items()}, mass
@@ -88,8 +89,8 @@ def test_what_was_not_accepted_is_a_softmax_pick_and_says_so() -> None:
     refused: defaultdict[Tokens, float] = defaultdict(float)
     for p, end in ends:
         [result] = done(end).results
-        assert result.draws == 2
-        if not result.accepted:
+        assert result.diagnostics(RejectionInfo).draws == 2
+        if not result.diagnostics(RejectionInfo).accepted:
             refused[result.candidate.tokens] += p
     worth = {y: ToyReward().of(y) for y in TINY_PI}
     want: defaultdict[Tokens, float] = defaultdict(float)
@@ -104,7 +105,7 @@ def test_what_was_not_accepted_is_a_softmax_pick_and_says_so() -> None:
 def test_a_reward_above_its_bound_is_an_error() -> None:
     decoder = Rejection(beta=1.0, r_max=0.5, batch=1, max_draws=1, reward="default")
     ends = asyncio.run(every_path(on(decoder, Models(POLICY, REWARDS))))
-    bad = math.fsum(p for p, end in ends if isinstance(end, InvalidRequest) and end.field == "decoding.r_max")
+    bad = math.fsum(p for p, end in ends if isinstance(end, InvalidRequest) and end.field == "strategy.r_max")
     assert bad == pytest.approx(math.fsum(p for y, p in PI.items() if WORTH[y] > 0.5), abs=EXACT)
 
 
@@ -113,7 +114,7 @@ def test_results_are_independent_draws() -> None:
     ends = asyncio.run(every_path(on(decoder, Models(TINY, REWARDS), Sampling(n=2))))
     both: defaultdict[tuple[Tokens, ...], float] = defaultdict(float)
     for p, end in ends:
-        if all(r.accepted for r in done(end).results):
+        if all(r.diagnostics(RejectionInfo).accepted for r in done(end).results):
             both[tuple(r.candidate.tokens for r in done(end).results)] += p
     mass = math.fsum(both.values())
     tilted = laws.tilted(TINY_PI, {y: ToyReward().of(y) for y in TINY_PI}, 1.0)
@@ -142,13 +143,13 @@ def test_expected_draws_and_divergence_are_their_integrals(phi: Any, beta: float
 @pytest.mark.parametrize(
     ("field", "more", "sampling"),
     [
-        ("decoding.r_max", {}, Sampling()),
-        ("decoding.r_max", {"r_max": 1.0, "calibrated": True}, Sampling()),
-        ("decoding.transform", {"r_max": 1.0, "transform": {"kind": "log"}}, Sampling()),
-        ("decoding.max_draws", {"calibrated": True, "beta": 0.001}, Sampling()),
-        ("decoding.max_draws", {"calibrated": True, "beta": 1.0, "max_draws": 3}, Sampling(n=2)),
-        ("decoding.reward", {"calibrated": True, "reward": {"default": -1.0}}, Sampling()),
-        ("temperature", {"r_max": 1.0}, Sampling(temperature=0.0)),
+        ("strategy.r_max", {}, Sampling()),
+        ("strategy.r_max", {"r_max": 1.0, "calibrated": True}, Sampling()),
+        ("strategy.transform", {"r_max": 1.0, "transform": {"kind": "log"}}, Sampling()),
+        ("strategy.max_draws", {"calibrated": True, "beta": 0.001}, Sampling()),
+        ("strategy.max_draws", {"calibrated": True, "beta": 1.0, "max_draws": 3}, Sampling(n=2)),
+        ("strategy.reward", {"calibrated": True, "reward": {"default": -1.0}}, Sampling()),
+        ("sampling.temperature", {"r_max": 1.0}, Sampling(temperature=0.0)),
     ],
 )
 def test_what_cannot_be_is_named(field: str, more: dict[str, Any], sampling: Sampling) -> None:

@@ -13,6 +13,7 @@ from decoders.core import Sampling
 from decoders.events import Done
 from decoders.maths.acceptance import log_rate
 from decoders.models import Models
+from decoders.rejection import RejectionInfo
 from server.engines.toy import ToyGuide, ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import done, every_path, on
@@ -40,9 +41,9 @@ def test_log_z_and_kl_are_right_in_mean(beta: float, n: int, batch: int) -> None
     most = 12 if batch > 1 else 40 if n == 1 else 16
     decoder = Rejection(beta=beta, r_max=1.0, batch=batch, max_draws=most, return_kl=True)
     ends = runs(decoder, n)
-    cut = math.fsum(p for p, end in ends if not end.results[-1].accepted)
+    cut = math.fsum(p for p, end in ends if not end.results[-1].diagnostics(RejectionInfo).accepted)
     slack = EXACT + 20 * cut
-    have = math.fsum(p * (end.results[0].log_z or 0.0) for p, end in ends)
+    have = math.fsum(p * (end.results[0].diagnostics(RejectionInfo).log_z or 0.0) for p, end in ends)
     assert have == pytest.approx(log_z(beta), abs=slack)
     kl = laws.kl(laws.tilted(PI, WORTH, beta), PI)
     for i in range(n):
@@ -59,7 +60,11 @@ def test_under_a_loose_bound_it_is_that_of_the_runs_that_are_not_cut_off(batch: 
     ends = runs(Rejection(beta=1.0, r_max=1.5, batch=batch, max_draws=most))
     rate = math.exp(log_z(1.0) - 1.5)
     want = math.fsum(rate * (1 - rate) ** (k - 1) * float(digamma(1) - digamma(k)) for k in range(1, most + 1))
-    have = math.fsum(p * ((e.results[0].log_z or 0.0) - 1.5) for p, e in ends if e.results[0].accepted)
+    have = math.fsum(
+        p * ((e.results[0].diagnostics(RejectionInfo).log_z or 0.0) - 1.5)
+        for p, e in ends
+        if e.results[0].diagnostics(RejectionInfo).accepted
+    )
     assert have == pytest.approx(want, abs=EXACT)
 
 
@@ -67,7 +72,9 @@ def test_under_guides_the_policy_that_is_tilted_is_the_guided_one() -> None:
     guided = TWO.completions(guides={"kind": 1.0})
     decoder = Rejection(beta=1.0, r_max=1.0, batch=1, max_draws=40, guides={"kind": 1.0}, return_kl=True)
     ends = runs(decoder)
-    assert math.fsum(p * (e.results[0].log_z or 0.0) for p, e in ends) == pytest.approx(log_z(1.0, guided), abs=EXACT)
+    assert math.fsum(p * (e.results[0].diagnostics(RejectionInfo).log_z or 0.0) for p, e in ends) == pytest.approx(
+        log_z(1.0, guided), abs=EXACT
+    )
     mean = math.fsum(p * e.results[0].kl.nats for p, e in ends if e.results[0].kl is not None)
     assert mean == pytest.approx(laws.kl(laws.tilted(guided, WORTH, 1.0), PI), abs=EXACT)
 
@@ -85,7 +92,7 @@ def test_the_mean_of_the_weights_up_to_acceptance_was_too_great() -> None:
             mean += refused * PI[last] * kept[last] * math.log(math.fsum(weights) / k)
     assert mean > math.log(p) + 0.05
     decoder = Rejection(beta=beta, r_max=1.0, batch=1, max_draws=60)
-    have = math.fsum(q * (end.results[0].log_z or 0.0) for q, end in runs(decoder))
+    have = math.fsum(q * (end.results[0].diagnostics(RejectionInfo).log_z or 0.0) for q, end in runs(decoder))
     assert have == pytest.approx(log_z(beta), abs=1e-6)
 
 
@@ -120,9 +127,9 @@ def test_of_a_run_that_was_cut_off_it_is_the_mean_weight() -> None:
     decoder = Rejection(beta=1.0, r_max=9.0, batch=2, max_draws=2, reward="default")
     for _, end in runs(decoder):
         [result] = end.results
-        if not result.accepted:
+        if not result.diagnostics(RejectionInfo).accepted:
             mean = math.fsum(math.exp(s.total) for s in end.candidates) / 2
-            assert result.log_z == pytest.approx(math.log(mean), abs=EXACT)
+            assert result.diagnostics(RejectionInfo).log_z == pytest.approx(math.log(mean), abs=EXACT)
 
 
 def test_what_max_draws_cuts_off_is_as_documented() -> None:

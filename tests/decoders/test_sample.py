@@ -88,8 +88,8 @@ def test_rewards_cost_and_divergence_are_reported() -> None:
 def test_check_refuses_the_same_answer_twice_and_unknown_rewards() -> None:
     Sample().check(MODELS, Sampling(n=1, temperature=0))
     for decoder, sampling, field in (
-        (Sample(), Sampling(n=2, temperature=0), "n"),
-        (Sample(reward="absent"), Sampling(), "decoding.reward"),
+        (Sample(), Sampling(n=2, temperature=0), "sampling.n"),
+        (Sample(reward="absent"), Sampling(), "strategy.reward"),
     ):
         with pytest.raises(InvalidRequest) as refused:
             decoder.check(MODELS, sampling)

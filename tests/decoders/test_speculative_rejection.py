@@ -13,6 +13,7 @@ from decoders import SpeculativeRejection
 from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.models import Models
+from decoders.speculative_rejection import SpeculativeRejectionInfo
 from server.engines.toy import EOS, ToyGuide, ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import done, every_path, joint_law, law, on
@@ -107,7 +108,9 @@ def test_it_draws_what_it_says_and_no_more() -> None:
         assert all(s.candidate.finish is None and len(s.candidate.tokens) == 1 for s in aborted)
         assert all(s.candidate.tokens[-1] == EOS for s in finished)
         mean = sum(len(s.candidate.tokens) for s in finished) / len(finished)
-        assert last.results[0].tokens_saved == pytest.approx(sum(max(0.0, mean - 1) for _ in aborted))
+        assert last.results[0].diagnostics(SpeculativeRejectionInfo).tokens_saved == pytest.approx(
+            sum(max(0.0, mean - 1) for _ in aborted)
+        )
         assert last.cost.generated_tokens <= decoder.max_cost(Sampling(max_tokens=3), MODELS).generated_tokens
         saw_one_aborted |= len(aborted) == 2
     assert saw_one_aborted
@@ -141,7 +144,10 @@ def test_checkpoints_rise(checkpoints: list[int]) -> None:
 
 @pytest.mark.parametrize(
     ("field", "sampling"),
-    [("temperature", Sampling(temperature=0.0)), ("presence_penalty", Sampling(presence_penalty=1.0))],
+    [
+        ("sampling.temperature", Sampling(temperature=0.0)),
+        ("sampling.presence_penalty", Sampling(presence_penalty=1.0)),
+    ],
 )
 def test_what_cannot_be_is_named(field: str, sampling: Sampling) -> None:
     with pytest.raises(InvalidRequest) as raised:

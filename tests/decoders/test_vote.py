@@ -9,11 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from decoders import BestOfN
+from decoders.best_of_n import BestOfNInfo
 from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
-from decoders.events import VoteShare
 from decoders.models import Models
-from decoders.parts.vote import Vote
+from decoders.parts.vote import Vote, VoteShare
 from server.engines.toy import WORDS, ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import done, every_path, law, on
@@ -72,7 +72,7 @@ def test_the_winning_answer_and_its_share_are_reported() -> None:
         voting = [a for a in answers if a is not None]
         winner = last_word(result.candidate.tokens)
         share = 0.0 if winner is None else voting.count(winner) / len(voting)
-        assert result.vote == VoteShare(winner, share)
+        assert result.diagnostics(BestOfNInfo).vote == VoteShare(answer=winner, share=share)
 
 
 def test_a_plain_majority_needs_no_reward() -> None:
@@ -129,4 +129,4 @@ def test_no_text_makes_an_expression_slow() -> None:
 def test_it_does_not_stop_at_a_reward(stop_at: float) -> None:
     with pytest.raises(InvalidRequest) as raised:
         BestOfN(n=3, select=LAST, stop_at=stop_at).check(MODELS, Sampling())
-    assert raised.value.field == "decoding.stop_at"
+    assert raised.value.field == "strategy.stop_at"

@@ -36,7 +36,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "max_tries": 1,
         "accept_threshold": 0,
         "entropy_threshold": 0,
-        "segment_least": 3,
+        "min_segment_tokens": 3,
     },
 }
 ways = pytest.mark.parametrize("decoding", WAYS.values(), ids=WAYS.keys())
@@ -210,7 +210,7 @@ def test_a_segment_ends_where_transformers_finds_its_entropy(tiny: Tiny) -> None
     gaps = [(b - a, (a + b) / 2) for a, b in pairwise(ranked)]
     threshold = max(gaps)[1]  # as far from any of them as can be
     want = 1 + sum(entropy >= threshold for entropy in entropies[1:])
-    decoding = {**WAYS["cascade"], "entropy_threshold": threshold, "segment_least": 1}
+    decoding = {**WAYS["cascade"], "entropy_threshold": threshold, "min_segment_tokens": 1}
     answer = tiny.post(prompt=prompt, **GREEDY, decoding=decoding)
     assert answer["decoding"]["results"][0]["rounds"] == want > 1
     assert answer["usage"]["completion_tokens"] == GREEDY["max_tokens"]  # nothing is drawn to be thrown away

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from decoders import Cascade
+from decoders.cascade import CascadeInfo
 from decoders.core import EMPTY, Candidate, EntropyStop, Prompt, Sampling, Tokens
 from decoders.events import Done
 from decoders.models import Models
@@ -232,9 +233,9 @@ def test_a_cascade_that_accepts_everything_samples_the_policy(
     second = sorted(engines.entropies(prompt, (token, 0), guides)[1] for token in words if token != 1)
     decoder = Cascade(
         accept_threshold=-1.0,
-        accept_from=-1.0,
+        accept_start=-1.0,
         entropy_threshold=(second[1] + second[2]) / 2,  # so that the first token decides
-        segment_least=1,
+        min_segment_tokens=1,
         batch=1,
         guides=guides,
     )
@@ -248,7 +249,7 @@ def test_a_cascade_that_accepts_everything_samples_the_policy(
             assert isinstance(last, Done)
             assert last.cost.generated_tokens == sum(len(r.candidate.tokens) for r in last.results)
             counts.update(r.candidate.tokens for r in last.results)
-            rounds.update(r.rounds or 0 for r in last.results)
+            rounds.update(r.diagnostics(CascadeInfo).rounds for r in last.results)
         return counts, rounds
 
     counts, rounds = engines.run(draws())
@@ -260,14 +261,14 @@ def test_a_cascade_that_accepts_everything_samples_the_policy(
 
 def test_the_default_threshold_is_met_on_such_a_vocabulary(engines: Engines) -> None:
     models = Models(engines.policy, {"default": giving(0.0)})
-    decoder = Cascade(accept_threshold=-1.0, accept_from=-1.0)
+    decoder = Cascade(accept_threshold=-1.0, accept_start=-1.0)
 
     async def rounds() -> int:
         sampling = Sampling(max_tokens=32, ignore_eos=True)
         async for event in decoder.decode(Prompt(PROMPTS[0], ""), models, sampling, SeededRng(0)):
             last = event
         assert isinstance(last, Done)
-        return last.results[0].rounds or 0
+        return last.results[0].diagnostics(CascadeInfo).rounds
 
     assert 2 < engines.run(rounds()) <= 32 // 4
 

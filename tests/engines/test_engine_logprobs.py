@@ -22,7 +22,7 @@ SEARCHES = [
     {"strategy": "controlled", "candidates": 2, "block_tokens": 3},
     {"strategy": "particles", "particles": 2, "block_tokens": 3},
     {"strategy": "speculative_rejection", "n": 3, "checkpoints": [2, 5]},
-    {"strategy": "cascade", "accept_threshold": 0.0, "segment_tokens": 4, "segment_least": 2, "max_tries": 2},
+    {"strategy": "cascade", "accept_threshold": 0.0, "max_segment_tokens": 4, "min_segment_tokens": 2, "max_tries": 2},
 ]
 
 

@@ -27,7 +27,13 @@ BUDGETS: list[tuple[Json, int, int]] = [
     ({"strategy": "controlled", "candidates": 3, "block_tokens": 2}, 2 * 3 * 3, 2 * 3 * 5),
     ({"strategy": "controlled", "candidates": 3, "block_tokens": 2, "block_stop": ["."]}, 30, 2 * 3 * (2 * 4 + 1)),
     (
-        {"strategy": "cascade", "accept_threshold": 9, "max_tries": 4, "segment_least": 2, "segment_tokens": 3},
+        {
+            "strategy": "cascade",
+            "accept_threshold": 9,
+            "max_tries": 4,
+            "min_segment_tokens": 2,
+            "max_segment_tokens": 3,
+        },
         2 * 4 * 3,
         2 * 4 * (3 + 3 + 1),
     ),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from decoders.core import Candidate, Prompt
-from decoders.events import Cost, Done, Result, Step
+from decoders.events import Cost, Done, Result, ScoredCandidate, Step
 from decoders.sample import Sample
 from server.http.answer import AnswerSpec
 from server.http.event_writer import EventWriter
@@ -38,7 +38,7 @@ def test_no_comment_comes_between_the_answer_and_its_end_or_after_it(monkeypatch
         writer = EventWriter(client.send, spec, StreamOptions())
         async with writer.writing():
             await writer.write(0, Step(answer, 0))
-            await writer.write(0, Done((Result(answer),), Cost()))
+            await writer.write(0, Done((Result(ScoredCandidate(answer)),), Cost()))
             await asyncio.sleep(0.05)
             await writer.finish(0.0)
             await asyncio.sleep(0.05)

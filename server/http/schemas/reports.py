@@ -4,10 +4,11 @@ Exact: whoever adds a key to a report adds it here, or the test that holds real 
 A field with a default may be absent; where null is written, the type says so.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
+from decoders import STRATEGIES
 from server.http.schemas.response_model import ResponseModel
 
 Rewards = dict[str, float | None]
@@ -31,26 +32,31 @@ class CalibrationReport(ResponseModel, frozen=True):
     shared: bool = Field(description="Whether further results of this prompt go by the same samples.")
 
 
-class VoteReport(ResponseModel, frozen=True):
-    answer: str | None = Field(description="What the vote's expression read from the completion.")
-    share: float = Field(description="Of all the votes.")
-
-
-class ResultReport(ResponseModel, frozen=True):
-    """How one choice was chosen."""
+class ResultBase(ResponseModel, frozen=True):
+    """How one choice was chosen, whatever the strategy."""
 
     rewards: Rewards
     calibrated_rewards: Rewards | None = None
     calibration: CalibrationReport | None = None
     mean_rewards: Rewards | None = Field(None, description="Over the candidates that it was chosen from.")
-    draws: int | None = None
-    rounds: int | None = None
-    accepted: bool | None = None
-    log_z: float | None = None
-    tokens_saved: float | None = None
-    vote: VoteReport | None = None
     kl: KLReport | None = Field(None, description="Where return_kl asks for it; null where it is not known.")
     policy_logprob: float | None = Field(None, description="log pi(y|x) under the frozen policy, in nats.")
+
+
+def _diagnostics() -> dict[str, Any]:
+    """Return the fields of every strategy's diagnostics, each optional here, with its description by strategy."""
+    fields: dict[str, tuple[Any, list[str]]] = {}
+    for strategy in STRATEGIES:
+        for name, field in strategy.info.model_fields.items() if strategy.info else ():
+            kind, about = fields.setdefault(name, (field.annotation, []))
+            assert kind == field.annotation, f"two strategies report a `{name}` of different types"
+            about.append(f"{strategy.model_fields['strategy'].default}: {field.description}")
+    return {name: (kind | None, Field(None, description=" ".join(about))) for name, (kind, about) in fields.items()}
+
+
+ResultReport: type[ResultBase] = create_model(
+    "ResultReport", __base__=ResultBase, __doc__="How one choice was chosen.", **_diagnostics()
+)
 
 
 class CandidateReport(ResponseModel, frozen=True):

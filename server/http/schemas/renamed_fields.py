@@ -1,0 +1,31 @@
+"""Names of an older release in `decoding`: accepted for one release, with a warning in the answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Json = dict[str, Any]
+
+RENAMED: dict[str, dict[str, str]] = {
+    "cascade": {
+        "accept_from": "accept_start",
+        "segment_least": "min_segment_tokens",
+        "segment_tokens": "max_segment_tokens",
+    },
+}
+
+
+def renamed(decoding: Mapping[str, Any], path: str = "decoding") -> tuple[Json, list[str]]:
+    """Return `decoding` in today's names, and a warning for each older one. A field that has both names keeps both."""
+    names = RENAMED.get(str(decoding.get("strategy")), {})
+    sent, warnings = dict(decoding), []
+    for old, new in names.items():
+        if old in sent and new not in sent:
+            sent[new] = sent.pop(old)
+            warnings.append(f"{path}.{old} is now called {new}; the old name will be refused in the next release.")
+    if sent.get("strategy") == "best_of_n" and type(sent.get("rollouts")) is int and sent["rollouts"] == 0:
+        sent["rollouts"] = "candidates"
+        warnings.append(f"{path}.rollouts: 0 is now written 'candidates'; 0 will be refused in the next release.")
+    if isinstance(sent.get("proposal"), Mapping):
+        sent["proposal"], inner = renamed(sent["proposal"], f"{path}.proposal")
+        warnings += inner
+    return sent, warnings
