@@ -1,4 +1,4 @@
-"""What can go wrong in a request, as types. HTTP status codes live elsewhere, in one file of the server.
+"""What can go wrong in a request, as types. Their HTTP status codes are in `server.http.errors`.
 
 DecantError
 ├── InvalidRequest      the caller's mistake; names the field
@@ -16,11 +16,15 @@ from collections.abc import Iterable
 
 
 class DecantError(Exception):
-    """The root: everything Decant raises on purpose."""
+    """The root of everything that Decant raises on purpose."""
 
 
 class InvalidRequest(DecantError):
-    """The request can not be honoured as it stands; `field` is the dotted name of what to change."""
+    """The request cannot be honoured as it stands; `field` names what to change.
+
+    Strategies and engines name it in their own terms: `strategy.PARAMETER`, `sampling.PARAMETER`, `prompt`, `messages`
+    or `completions`. Whoever parsed the request translates the name to the field that the client wrote.
+    """
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -28,12 +32,16 @@ class InvalidRequest(DecantError):
 
 
 class UnknownReward(InvalidRequest):
+    """A reward that is not loaded; the message lists those that are."""
+
     def __init__(self, name: str, loaded: Iterable[str], field: str) -> None:
         known = ", ".join(sorted(loaded)) or "none"
         super().__init__(f"The reward '{name}' is not loaded. Loaded rewards: {known}.", field)
 
 
 class UnknownGuide(InvalidRequest):
+    """A guide that is not loaded; the message lists those that are."""
+
     def __init__(self, name: str, loaded: Iterable[str], field: str) -> None:
         known = ", ".join(sorted(loaded)) or "none"
         super().__init__(f"The guide '{name}' is not loaded. Loaded guides: {known}.", field)

@@ -207,7 +207,7 @@ async def _calibrate(
     try:
         await loading.warm(loaded)
         models = loaded.models
-        rewards = list(models.resolve_rewards(dict.fromkeys(names or models.rewards, 1.0), "reward"))
+        rewards = list(models.resolve_rewards(dict.fromkeys(names or models.rewards, 1.0)))
         if not rewards:
             raise SettingsError("there is no reward to calibrate: name some under rewards")
         count = rollouts or settings.calibration.rollouts

@@ -28,6 +28,8 @@ class AnswerSpec:
     reported: Reported
     reports: bool
     """Whether the request has a `decoding` object: if so, the answer has one too."""
+    warnings: Sequence[str] = ()
+    """What the client should change before the next release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Answer:
         spec = self.spec
         if not spec.reports:
             return {}
-        return {"decoding": report.decoding(spec.strategy, spec.reported, self._in_order(), queued)}
+        return {"decoding": report.decoding(spec.strategy, spec.reported, self._in_order(), queued, spec.warnings)}
 
     def _in_order(self) -> list[Done]:
         return [self.ends[i] for i in range(len(self.spec.prompts))]

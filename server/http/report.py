@@ -26,7 +26,7 @@ def usage(prompts: Sequence[Prompt], tokens: Sequence[int]) -> Json:
     return {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
 
 
-def decoding(name: str, strategy: Reported, dones: Sequence[Done], queued: float) -> Json:
+def decoding(name: str, strategy: Reported, dones: Sequence[Done], queued: float, warnings: Sequence[str] = ()) -> Json:
     """Results in the order of the choices; seconds by phase, of the longest run where there are several prompts."""
     phases = {phase for d in dones for phase in d.cost.seconds}
     report: Json = {
@@ -43,6 +43,8 @@ def decoding(name: str, strategy: Reported, dones: Sequence[Done], queued: float
             },
         },
     }
+    if warnings:
+        report["warnings"] = list(warnings)
     if strategy.return_candidates:
         report["candidates"] = [
             {

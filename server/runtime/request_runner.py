@@ -7,13 +7,13 @@ too long; the client leaves; the server shuts down.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from decoders.core import Prompt, Rng, Sampling
-from decoders.errors import DecantError
+from decoders.errors import DecantError, InvalidRequest
 from decoders.events import Event, Run, Step
 from decoders.models import Models
 from decoders.parts.concurrency import merge, together
@@ -59,6 +59,8 @@ class Job:
     seed: int | None
     arrived: float = field(default_factory=time.perf_counter)
     """When the request came, before its body was read, in `perf_counter`'s seconds."""
+    as_sent: Callable[[InvalidRequest], InvalidRequest] = lambda error: error
+    """Gives an error of the strategy the field that the caller wrote."""
 
     async def max_sequences(self, models: Models) -> int:
         """Return how many sequences all the prompts together may be drawing at the same time."""
@@ -101,7 +103,7 @@ class RequestRunner:
             except Exception as error:
                 ended = outcome(error)
                 self._report(error)
-                await writer.fail(error)
+                await writer.fail(job.as_sent(error) if isinstance(error, InvalidRequest) else error)
             finally:
                 await _end(self._work)
                 metrics.ended(job.name, ended, time.perf_counter() - job.arrived)

@@ -146,13 +146,8 @@ def test_rollouts_that_may_not_be_drawn_are_not_counted() -> None:
 def test_rewards_alone_count_their_rollouts() -> None:
     async def test() -> None:
         done = Candidate((1, 0), " good", "stop")
-<<<<<<< HEAD
-        score = Score([done], "default", calibrated=True, count=7)
-        policy, store = counting(), Store()
-=======
         score = Score([done], "default", calibrated=True, number=7)
-        policy, store = CountingPolicy(), Store()
->>>>>>> b32fd0e (A strategy reads as its paper's box: one run draws, judges and reports; results carry typed diagnostics; one BestOfN)
+        policy, store = counting(), Store()
         assert await score.max_sequences(PROMPT, models(policy, store), Sampling(max_tokens=4)) == 7
         async for _ in score.decode(PROMPT, models(policy, store), Sampling(max_tokens=4), SeededRng(0)):
             pass

@@ -57,7 +57,7 @@ def api() -> Iterator[Api]:
         ({"proposal": {"strategy": "controlled", "block_stop": [""]}}, "decoding.proposal.block_stop.0", "at least 1"),
         ({"proposal": {"strategy": "particles", "particles": 0}}, "decoding.proposal.particles", "greater than"),
         ({"proposal": {**BEST, "select": {"by": "zip"}}}, "decoding.proposal.select.by", "'vote'"),
-        ({"proposal": {**BEST, "proposal": {"strategy": "sample"}}}, "decoding.proposal.proposal", "no such field"),
+        ({"proposal": {**BEST, "proposal": {"strategy": "sample"}}}, "decoding.proposal.proposal", "no proposal of"),
         ({"proposal": {"strategy": "sample", "return_kl": True}}, "decoding.proposal.return_kl", "outside"),
         ({"proposal": {"strategy": "sample", "return_candidates": True}}, "decoding.proposal.return_candidates",
          "outside"),

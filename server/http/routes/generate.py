@@ -61,7 +61,14 @@ def _respond(
     state.metrics.guided(state.loaded.models.resolve_guides(body.decoding.guides))
     runner = RequestRunner(state, job)
     spec = AnswerSpec(
-        form, state.model, prompts, body.n, job.name, body.decoding, reports="decoding" in body.model_fields_set
+        form,
+        state.model,
+        prompts,
+        body.n,
+        job.name,
+        body.decoding,
+        reports="decoding" in body.model_fields_set,
+        warnings=body.warnings,
     )
     if body.stream:
         options = body.stream_options or StreamOptions()
@@ -79,9 +86,11 @@ def _checked(state: ServerState, body: CompletionsBody | ChatBody, prompts: Sequ
         check_length(prompt, sampling, text, prompt_field, body.length_field)
         check_min_tokens(sampling)
     check_logprobs(samplings[0], text, body.logprobs_field)
-    text.check(samplings[0])
-    strategy.check(models, samplings[0])
+    with body.client_fields.translated():
+        text.check(samplings[0])
+        strategy.check(models, samplings[0])
     max_cost = sum((strategy.max_cost(sampling, models) for sampling in samplings), Cost())
     strategy.budget.check(max_cost, "its own", "decoding.budget")
     check_budget(max_cost, state.settings, "decoding")
-    return Job(strategy, strategy.strategy, list(zip(prompts, samplings, strict=True)), body.seed, arrived)
+    work = list(zip(prompts, samplings, strict=True))
+    return Job(strategy, strategy.strategy, work, body.seed, arrived, body.client_fields.as_sent)

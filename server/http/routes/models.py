@@ -1,13 +1,15 @@
 """GET /v1/models and GET /v1/strategies: the served model, the strategies, rewards and guides, and the limits."""
 
 import inspect
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from decoders import STRATEGIES
+from decoders.base import Decoder
 from decoders.errors import InvalidRequest
-from decoders.models import GUIDE_WEIGHT
+from decoders.models import MAX_GUIDE_WEIGHT
 from server.errors import UnknownModel
 from server.http.errors import error_response
 from server.http.json_response import json_response
@@ -65,7 +67,7 @@ def router(state: ServerState) -> APIRouter:
 def _strategies() -> dict[str, StrategyCard]:
     return {
         strategy.model_fields["strategy"].default: StrategyCard(
-            description=inspect.getdoc(strategy) or "", schema=strategy.model_json_schema()
+            description=inspect.getdoc(strategy) or "", schema=_object_schema(strategy)
         )
         for strategy in STRATEGIES
     }
@@ -74,7 +76,7 @@ def _strategies() -> dict[str, StrategyCard]:
 def _limits(state: ServerState) -> Limits:
     settings = state.settings
     return Limits(
-        guide_weight=GUIDE_WEIGHT,
+        guide_weight=MAX_GUIDE_WEIGHT,
         max_sequences=settings.max_sequences,
         max_queue=settings.max_queue,
         max_prompts=settings.max_prompts,
@@ -83,3 +85,10 @@ def _limits(state: ServerState) -> Limits:
         request_timeout_s=settings.request_timeout_s,
         max_model_len=state.loaded.text.max_model_len,
     )
+
+
+def _object_schema(strategy: type[Decoder]) -> dict[str, Any]:
+    """Return the strategy's JSON schema as an object's, also where it refers to itself, as best-of-N's proposal may."""
+    schema = strategy.model_json_schema()
+    own = schema.pop("$ref", None)
+    return schema if own is None else {**schema["$defs"][own.rpartition("/")[2]], **schema}

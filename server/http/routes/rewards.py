@@ -52,10 +52,10 @@ def router(state: ServerState) -> APIRouter:
     @routes.post("/v1/rewards")
     async def rewards(request: Request) -> Response:
         arrived = time.perf_counter()
-<<<<<<< HEAD
         body = await read_body(request, RewardsBody, state.model)
         check_engines(state.loaded.up())
-        models.resolve_rewards(body.reward, "reward")
+        with body.client_fields.translated():
+            models.resolve_rewards(body.reward)
         if body.messages is not None:
             prompt = await encode_chat(body.messages, body, text)
         else:
@@ -66,34 +66,10 @@ def router(state: ServerState) -> APIRouter:
             check_length(prompt, sampling, text, "prompt" if body.messages is None else "messages", "max_tokens")
             text.check(sampling)
         score = Score(
-            completions, body.reward, calibrated=body.calibrated, count=body.rollouts, on_demand=body.on_demand
-=======
-        text, models = service.loaded.text, service.loaded.models
-        try:
-            body = await service.parse(request, RewardsBody)
-            service.check_engines()
-            models.resolve_rewards(body.reward, "reward")
-            if body.messages is not None:
-                prompt = await text.chat([m.plain() for m in body.messages], body.turn)
-            else:
-                prompt = await text.encode(body.prompt or "")
-            completions = await asyncio.gather(*(text.completion(c, ended=body.ended) for c in body.completions))
-            sampling = body.sampling(prompt, text.max_model_len)
-            if body.calibrated:
-                service.check_length(prompt, sampling, "prompt" if body.messages is None else "messages", "max_tokens")
-                text.check(sampling)
-            score = Score(
-                completions, body.reward, calibrated=body.calibrated, number=body.rollouts, on_demand=body.on_demand
-            )
-            service.check_budget(score.max_cost(sampling, models), "rollouts")
-        except DecantError as error:
-            return service.refuse(error)
-        return Answer(
-            service, Job(score, "rewards", [(prompt, sampling)], body.seed, arrived), RewardsWriter(service.model)
->>>>>>> b32fd0e (A strategy reads as its paper's box: one run draws, judges and reports; results carry typed diagnostics; one BestOfN)
+            completions, body.reward, calibrated=body.calibrated, number=body.rollouts, on_demand=body.on_demand
         )
         check_budget(score.max_cost(sampling, models), state.settings, "rollouts")
-        job = Job(score, "rewards", [(prompt, sampling)], body.seed, arrived)
+        job = Job(score, "rewards", [(prompt, sampling)], body.seed, arrived, body.client_fields.as_sent)
         return RunResponse(RequestRunner(state, job), lambda send: RewardsWriter(send, state.model))
 
     return routes

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from decoders import Sample, Strategy
 from decoders.errors import InvalidRequest
+from server.http.schemas.client_fields import ClientFields
 from server.http.schemas.sampling import CompletionSampling
 
 MAX_LOGPROBS = 20  # vLLM's default bound
@@ -25,6 +26,17 @@ class Addressed(BaseModel, frozen=True, extra="forbid"):
     """A body that may name the model it is meant for."""
 
     model: str | None = Field(None, description="The served model's name; another one is refused with 404.")
+    _warnings: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the client should change before the next release, as `parse` found it."""
+        return self._warnings
+
+    @property
+    def client_fields(self) -> ClientFields:
+        """The body's names of what strategies and engines name in their own terms."""
+        return ClientFields("")
 
 
 class Body(Addressed, CompletionSampling, frozen=True, extra="forbid"):
@@ -40,6 +52,16 @@ class Body(Addressed, CompletionSampling, frozen=True, extra="forbid"):
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("stream_options goes with stream: true.", "stream_options")
         return self
+
+    @property
+    def client_fields(self) -> ClientFields:
+        names = {
+            "max_tokens": self.length_field,
+            "logprobs": self.logprobs_field,
+            "grammar": "response_format" if self.regex is None else "regex",
+            "prompt_logprobs": "echo",
+        }
+        return ClientFields("decoding.", names)
 
     @property
     def length_field(self) -> str:

@@ -6,23 +6,27 @@ else is coerced: "3" is a string, and true is no number.
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from server.http.schemas.common import Addressed
+from server.http.schemas.renamed_fields import with_todays_names
 from server.http.schemas.validation_errors import invalid_body
 
 EXACT = 2**53  # from here on, floats skip integers
 VERBATIM = ("response_format", "json_schema", "schema")  # a JSON schema's own nulls mean something: {"const": null}
 
-Parsed = TypeVar("Parsed", bound=BaseModel)
+Parsed = TypeVar("Parsed", bound=Addressed)
 
 
 def parse(kind: type[Parsed], data: object) -> Parsed:
     """`data`, as read from JSON, as a body. Raises `InvalidRequest`, which names the field."""
-    sent = plain(data)
+    sent, warnings = with_todays_names(plain(data))
     try:
-        return kind.model_validate(sent, strict=True)
+        body = kind.model_validate(sent, strict=True)
     except ValidationError as error:
         raise invalid_body(error, sent) from error
+    body._warnings = warnings
+    return body
 
 
 def plain(value: Any, path: tuple[str, ...] = ()) -> Any:

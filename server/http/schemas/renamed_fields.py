@@ -14,8 +14,16 @@ RENAMED: dict[str, dict[str, str]] = {
 }
 
 
-def renamed(decoding: Mapping[str, Any], path: str = "decoding") -> tuple[Json, list[str]]:
-    """Return `decoding` in today's names, and a warning for each older one. A field that has both names keeps both."""
+def with_todays_names(body: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return a request's body in today's names, and a warning for each older one."""
+    if not isinstance(body, Mapping) or not isinstance(body.get("decoding"), Mapping):
+        return body, ()
+    decoding, warnings = _renamed(body["decoding"], "decoding")
+    return {**body, "decoding": decoding}, tuple(warnings)
+
+
+def _renamed(decoding: Mapping[str, Any], path: str) -> tuple[Json, list[str]]:
+    """Where a field is there by both names, the older one stays, and is refused as unknown."""
     names = RENAMED.get(str(decoding.get("strategy")), {})
     sent, warnings = dict(decoding), []
     for old, new in names.items():
@@ -26,6 +34,6 @@ def renamed(decoding: Mapping[str, Any], path: str = "decoding") -> tuple[Json, 
         sent["rollouts"] = "candidates"
         warnings.append(f"{path}.rollouts: 0 is now written 'candidates'; 0 will be refused in the next release.")
     if isinstance(sent.get("proposal"), Mapping):
-        sent["proposal"], inner = renamed(sent["proposal"], f"{path}.proposal")
+        sent["proposal"], inner = _renamed(sent["proposal"], f"{path}.proposal")
         warnings += inner
     return sent, warnings

@@ -88,3 +88,4 @@ class DecodingReport(ResponseModel, frozen=True):
     results: list[ResultReport] = Field(description="In the order of the choices.")
     cost: CostReport
     candidates: list[CandidateReport] | None = None
+    warnings: list[str] | None = Field(None, description="Names of an older release that the request used.")
