@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from decoders.rejection import RejectionInfo
 from decoders import BestOfN
 from decoders.core import Sampling
 from decoders.events import Done
 from decoders.maths.transforms import Exponential, Identity, Transform, expected_draws
 from decoders.models import Models
+from decoders.rejection import RejectionInfo
 from decoders.rng import SeededRng
 from evaluation.frontiers.replay import Exhausted, FixedCalibration, Replay, RolloutPool, load_pools
 from evaluation.laws.win_rates import best_of_n_win_rate, beta_at, worst_of_n_win_rate
