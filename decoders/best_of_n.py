@@ -32,7 +32,7 @@ from decoders.parts.scored_candidates import mean_rewards
 from decoders.parts.search_run import SearchRun
 from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
 from decoders.parts.vote import Vote, VoteShare
-from decoders.search import RolloutCount, Search
+from decoders.search import RolloutCount, Search, check_draws_differ
 
 if TYPE_CHECKING:
     Strategy = Decoder  # any of `decoders.STRATEGIES`, which is where this name gets its meaning
@@ -141,9 +141,7 @@ class BestOfN(Search, frozen=True, extra="forbid"):
 
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
-        if sampling.is_greedy and self.n > 1:
-            message = "At temperature 0 all candidates would be the same: raise it."
-            raise InvalidRequest(message, "sampling.temperature")
+        check_draws_differ(sampling, self.n, "candidates")
         if sampling.n > self.n:
             message = f"{sampling.n} results cannot be chosen from {self.n} candidates: raise the strategy's n."
             raise InvalidRequest(message, "sampling.n")
@@ -156,14 +154,9 @@ class BestOfN(Search, frozen=True, extra="forbid"):
             message = f"stop_at waits for a great reward, which is not what {self.select.by} looks for."
             raise InvalidRequest(message, "strategy.stop_at")
         if self.proposal is not None:
-            self._check_proposal(self.proposal, models, sampling)
-
-    def _check_proposal(self, proposal: Decoder, models: Models, sampling: Sampling) -> None:
-        if isinstance(proposal, BestOfN) and proposal.proposal is not None:
-            raise InvalidRequest("A proposal has no proposal of its own.", "strategy.proposal.proposal")
-        if self.guides:
-            raise InvalidRequest("The proposal draws the candidates: name its guides there.", "strategy.guides")
-        check_proposal(proposal, models, sampling, self._batch)
+            if self.guides:
+                raise InvalidRequest("The proposal draws the candidates: name its guides there.", "strategy.guides")
+            check_proposal(self.proposal, models, sampling, self._batch)
 
     @property
     def _compares_candidates(self) -> bool:

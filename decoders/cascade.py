@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from decoders.core import EMPTY, Candidate, EntropyStop, Prompt, Rng, Sampling
+from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.events import Cost, Info, Run, ScoredCandidate, Step
 from decoders.models import Models
@@ -23,7 +23,8 @@ from decoders.parts.results import Choice
 from decoders.parts.scoring import score
 from decoders.parts.search_run import SearchRun
 from decoders.parts.selection import Argmax, Beta, coin
-from decoders.search import Search
+from decoders.policy import EntropyStop
+from decoders.search import Search, check_draws_differ
 
 Threshold = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -95,8 +96,7 @@ class Cascade(Search, frozen=True, extra="forbid"):
         super().check(models, sampling)
         check_blocks(sampling)
         models.policy.check_entropy_stop(sampling)
-        if sampling.is_greedy and self.max_tries > 1:
-            raise InvalidRequest("At temperature 0 all tries would be the same: raise it.", "sampling.temperature")
+        check_draws_differ(sampling, self.max_tries, "tries")
         if self.accept_start is not None and self.accept_start > self.accept_threshold:
             raise InvalidRequest("The threshold rises: accept_start is its least.", "strategy.accept_start")
 

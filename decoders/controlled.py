@@ -18,9 +18,9 @@ from decoders.events import KL, Cost, Info, Run, ScoredCandidate, Step
 from decoders.maths.logmath import best_of_n_kl, normalise, selection_kl
 from decoders.models import Models
 from decoders.parts.blocks import FinalText, block_bound, check_blocks
-from decoders.parts.results import Choice
+from decoders.parts.results import Choice, place
 from decoders.parts.selection import Argmax, Softmax
-from decoders.search import Search
+from decoders.search import Search, check_draws_differ
 
 BlockStop = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -94,8 +94,7 @@ class Controlled(Search, frozen=True, extra="forbid"):
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
         check_blocks(sampling)
-        if sampling.is_greedy and self.candidates > 1:
-            raise InvalidRequest("At temperature 0 all blocks would be the same: raise it.", "sampling.temperature")
+        check_draws_differ(sampling, self.candidates, "blocks")
         if self.beams > self.candidates:
             raise InvalidRequest(
                 f"{self.beams} beams cannot come from {self.candidates} first blocks: raise candidates.",
@@ -122,10 +121,9 @@ class Controlled(Search, frozen=True, extra="forbid"):
         if self.beams > 1:
             for index, scored in enumerate(best):
                 yield Step(scored.candidate, index)
-        places = [next(i for i, beam in enumerate(candidates) if beam is scored) for scored in best]
         choices = [
-            Choice(place, self._kl(answer, models), ControlledInfo(rounds=answer.rounds))
-            for place, answer in zip(places, answers, strict=True)
+            Choice(place(scored, candidates), self._kl(answer, models), ControlledInfo(rounds=answer.rounds))
+            for answer, scored in zip(answers, best, strict=True)
         ]
         yield await run.done(candidates, choices)
 

@@ -1,25 +1,21 @@
-"""What a strategy may see: the frozen policy, the randomness, and the values that pass between them.
+"""The values that pass between a strategy and the policy, and the randomness of a request."""
 
-Everything here is a value or a protocol, so that a strategy runs unchanged on an exact toy, where its law is
-enumerated, and on vLLM, where it is served.
-"""
-
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 Tokens = tuple[int, ...]
 Finish = Literal["stop", "length"]
 Rewards = Mapping[str, float | None]
-"""Of one completion, by name: None where a reward does not apply to it, not finite where it should and has no value."""
+"""The rewards of one completion by name: None where a reward does not apply, not finite where it has no number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What the policy continues: token ids of its own vocabulary and the text they stand for.
 
-    `messages` is the chat that was rendered, for a reward model with a chat template of its own. `continues` says that
-    its last message is the beginning of the assistant's turn, which the policy goes on with.
+    `messages` is the chat that was rendered to it, for a reward model with a chat template of its own. `continues` says
+    that the last message is the beginning of the assistant's turn, which the policy continues.
     """
 
     tokens: Tokens
@@ -28,7 +24,7 @@ class Prompt:
     continues: bool = False
 
     def answered(self, completion: str) -> tuple[Mapping[str, str], ...]:
-        """Return the chat with the assistant's finished turn: one message, also where the prompt has its beginning."""
+        """Return the chat with the assistant's finished turn as one message, its beginning in the prompt included."""
         messages = self.messages or ()
         if self.continues and messages:
             return (*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + completion})
@@ -47,16 +43,16 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob(Alternative):
-    """The token that does stand there; `top` has the most likely ones, and it among them or beside them.
+    """The token at a position; `top` has the most likely tokens there, this one always among them.
 
-    `text` is what it adds to the text, `raw` the bytes it stands for: those of a character may be several tokens', and
-    its text is that of the last of them.
+    `text` is what the token adds to the text, `raw` the bytes it stands for. Where several tokens make up a character,
+    the last of them has the character as its text.
     """
 
     top: tuple[Alternative, ...] = ()
 
     def worded(self, text: str, raw: bytes) -> "TokenLogprob":
-        """The same token with another text."""
+        """Return the same token with another text."""
         own = (replace(a, text=text, raw=raw) if a.token == self.token else a for a in self.top)
         return replace(self, text=text, raw=raw, top=tuple(own))
 
@@ -65,9 +61,9 @@ class TokenLogprob(Alternative):
 class Candidate:
     """A completion, or a piece of one while `finish` is None.
 
-    `tokens` is all that was drawn, end-of-sequence included; `text` is what the client sees, cut before a stop
-    string. `trimmed` says that the two differ by such a cut. `logprobs` is one entry per token, when asked for; their
-    texts join to what all tokens say, of which `text` is the beginning.
+    `tokens` has all drawn tokens, end-of-sequence included. `text` is what the client sees, cut before a stop string;
+    `trimmed` says that text was cut off. `logprobs` has one entry for each token, where the sampling asks for them;
+    the texts of the entries join to the text of all tokens, of which `text` is the beginning.
     """
 
     tokens: Tokens
@@ -80,7 +76,7 @@ class Candidate:
 
 
 def join(pieces: Sequence[Candidate]) -> Candidate:
-    """The completion that pieces make up."""
+    """Return the completion that the pieces make up."""
     if len(pieces) == 1:
         return pieces[0]
     last = pieces[-1]
@@ -96,7 +92,7 @@ def join(pieces: Sequence[Candidate]) -> Candidate:
 
 
 EMPTY = Candidate((), "", logprobs=())
-"""What an answer is before its first block."""
+"""An answer before its first block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +134,11 @@ class Sampling:
     grammar: Grammar | None = None
     guides: Mapping[str, float] = field(default_factory=dict)
     stream: bool = False
-    """Pieces are wanted as they are made."""
+    """Whether completions are to be yielded in pieces, as they are made."""
 
     @property
     def is_greedy(self) -> bool:
-        """Whether all draws are one and the same: a temperature below 1e-5 counts as none, as in vLLM."""
+        """Whether all draws are the same. As in vLLM, a temperature below 1e-5 counts as 0."""
         return self.temperature < 1e-5
 
     @property
@@ -169,80 +165,13 @@ class Rng(Protocol):
     """All the randomness of one request."""
 
     def draw(self, log_weights: Sequence[float]) -> int:
-        """An index with probability proportional to exp(log_weights[i]); at least one weight is positive."""
+        """Return an index with probability proportional to exp(log_weights[i]); at least one weight is positive."""
 
     def seed(self) -> int | None:
-        """A seed for one engine call, or None where the request is not to be reproducible."""
+        """Return a seed for one engine call, or None where the request has no seed."""
 
     def plain(self) -> "Rng":
-        """The same for a draw of one that is all that a request asks of the engine: `seed` keeps the request's own."""
+        """Return the same randomness for a request's only engine call for one sample: its seed is the request's own."""
 
     def fork(self) -> "Rng":
-        """Randomness of its own for work that goes on beside this, whose order nobody knows."""
-
-
-@dataclass(frozen=True, slots=True)
-class EntropyStop:
-    """Where a block ends by itself: before its first token, after `min_tokens` of them, that is as uncertain as this.
-
-    That is where the entropy of the next token's law over the whole vocabulary is at least `entropy` nats. The law is
-    the one whose log-probabilities are reported: with guides, and without temperature, truncation and biases.
-    """
-
-    entropy: float
-    min_tokens: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLaw:
-    """A next-token law to score a completion by: p(v) ~ pi(v)^policy prod_i pi_i(v)^guides[i]."""
-
-    policy: float = 1.0
-    guides: Mapping[str, float] = field(default_factory=dict)
-
-
-class Policy(Protocol):
-    """The frozen language model, with the guides that are loaded beside it."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def guides(self) -> Mapping[str, str]:
-        """The kind of each loaded guide: arm, implicit or q_head."""
-
-    def sample(
-        self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
-    ) -> AsyncGenerator[tuple[int, Candidate]]:
-        """Draw `n` completions together; yield (index, completion) as each one finishes.
-
-        With `pieces`, yield (index, piece) as they are made instead; the last piece of each has its `finish`.
-        Closing the generator stops the work. `sampling.n` is not read: `n` is. With `sampling.max_tokens` 0 nothing is
-        drawn: the completions are empty, and have the prompt's log-probabilities where those are asked for.
-        """
-
-    def extend(
-        self,
-        prompt: Prompt,
-        prefix: Candidate,
-        n: int,
-        tokens: int,
-        sampling: Sampling,
-        rng: Rng,
-        *,
-        stop_block: Sequence[str] = (),
-        entropy_stop: EntropyStop | None = None,
-    ) -> AsyncGenerator[tuple[int, Candidate, int]]:
-        """Draw `n` continuations of `prefix` by at most `tokens` tokens; yield (index, whole, drawn) as each finishes.
-
-        A whole is `prefix` and what was drawn after it: its text is that of all its tokens, cut at a stop string
-        wherever that began, and its `finish` is None where it may go on. A string of `stop_block` ends what is drawn
-        now, and is kept; `entropy_stop` ends it before a token. `sampling.max_tokens` bounds the whole. `drawn` is the
-        number of tokens it took, those that were thrown away behind a stop string included.
-        """
-
-    def check_entropy_stop(self, sampling: Sampling) -> None:
-        """Raise `InvalidRequest` where `extend` cannot take a `entropy_stop` with this sampling."""
-
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
-        """sum_t log p(y_t | prompt, y_<t) under `law`, in nats."""
+        """Return independent randomness for concurrent work, whose order of draws is not known."""

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from decoders.core import Candidate, Policy, Prompt, Sampling
+from decoders.core import Candidate, Prompt, Sampling
 from decoders.errors import InvalidRequest, UnknownGuide, UnknownReward
+from decoders.policy import Policy
 
 RewardSpec = str | Mapping[str, float] | None
 MAX_GUIDE_WEIGHT = 100.0  # either way

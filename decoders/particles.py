@@ -13,14 +13,13 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from decoders.core import Prompt, Rng, Sampling
-from decoders.errors import InvalidRequest
 from decoders.events import KL, Cost, Info, Run, Step
 from decoders.models import Models
 from decoders.parts.blocks import block_bound, check_blocks
 from decoders.parts.population import Population
 from decoders.parts.results import Choice
 from decoders.parts.selection import Beta
-from decoders.search import Search
+from decoders.search import Search, check_draws_differ
 
 
 class ParticlesInfo(Info, frozen=True):
@@ -62,8 +61,7 @@ class Particles(Search, frozen=True, extra="forbid"):
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
         check_blocks(sampling)
-        if sampling.is_greedy and self.particles > 1:
-            raise InvalidRequest("At temperature 0 all particles would be the same: raise it.", "sampling.temperature")
+        check_draws_differ(sampling, self.particles, "particles")
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         run = await self.begin(prompt, models, sampling, rng)

@@ -27,7 +27,7 @@ from decoders.parts.results import Choice
 from decoders.parts.scored_candidates import mean_rewards
 from decoders.parts.search_run import SearchRun
 from decoders.parts.selection import Beta, Softmax, coin
-from decoders.search import Search
+from decoders.search import Search, check_draws_differ
 
 
 class RejectionInfo(Info, frozen=True):
@@ -82,8 +82,7 @@ class Rejection(Search, frozen=True, extra="forbid"):
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
         weights = models.resolve_rewards(self.reward)
-        if sampling.is_greedy:
-            raise InvalidRequest("At temperature 0 all draws would be the same: raise it.", "sampling.temperature")
+        check_draws_differ(sampling, 2, "draws")
         if sampling.n > self.max_draws:
             raise InvalidRequest(
                 f"{sampling.n} results take at least as many draws: raise max_draws or lower n.", "sampling.n"

@@ -1,4 +1,4 @@
-"""Randomness of one request, from one seed."""
+"""All the randomness of one request, from one seed."""
 
 import random
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ ENGINE_RANDOM = -1  # the seed that vLLM reads as none
 
 
 class SeededRng:
-    """The randomness of a served request: reproducible when the request brings a seed.
+    """The randomness of a served request, reproducible where the request has a seed.
 
-    Every engine call gets a seed of its own, derived from the request's seed, the stream (a request's further prompts)
-    and the calls before it. An engine gives the j-th of n samples the seed s + j, so requests with neighbouring seeds
-    would otherwise share most of their samples. Only a `plain` one hands out the request's own.
+    Every engine call gets a seed of its own, derived from the request's seed, the stream (one for each of a request's
+    prompts) and the calls before it. The engine gives the j-th of n samples the seed s + j, so requests with
+    neighbouring seeds would otherwise share most of their samples. Only `plain` randomness hands out the request's own
+    seed.
     """
 
     def __init__(self, seed: int | None = None, stream: int = 0) -> None:

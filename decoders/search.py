@@ -21,6 +21,12 @@ from decoders.parts.search_run import SearchRun
 RolloutCount = Annotated[int, Field(ge=1, le=1024)]
 
 
+def check_draws_differ(sampling: Sampling, count: int, what: str) -> None:
+    """Raise `InvalidRequest` where a choice among `count` draws would be one among equals."""
+    if sampling.is_greedy and count > 1:
+        raise InvalidRequest(f"At temperature 0 all {what} would be the same: raise it.", "sampling.temperature")
+
+
 class Search(Decoder, frozen=True, extra="forbid"):
     """A strategy that looks at rewards while it decodes."""
 

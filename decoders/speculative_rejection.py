@@ -15,15 +15,15 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from decoders.core import EMPTY, Prompt, Rng, Sampling
-from decoders.errors import InvalidRequest, NoUsableReward
+from decoders.errors import NoUsableReward
 from decoders.events import KL, Cost, Info, Run, ScoredCandidate, Step
 from decoders.maths.logmath import INF
 from decoders.models import Models
 from decoders.parts.blocks import check_blocks
-from decoders.parts.results import Choice
+from decoders.parts.results import Choice, place
 from decoders.parts.search_run import SearchRun
 from decoders.parts.selection import Argmax
-from decoders.search import Search
+from decoders.search import Search, check_draws_differ
 
 
 def _rising(checkpoints: list[int]) -> list[int]:
@@ -100,9 +100,7 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
     def check(self, models: Models, sampling: Sampling) -> None:
         super().check(models, sampling)
         check_blocks(sampling)
-        if sampling.is_greedy and self.n > 1:
-            message = "At temperature 0 all candidates would be the same: raise it."
-            raise InvalidRequest(message, "sampling.temperature")
+        check_draws_differ(sampling, self.n, "candidates")
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         run = await self.begin(prompt, models, sampling, rng)
@@ -123,17 +121,8 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
         for index, scored in enumerate(best):
             yield Step(scored.candidate, index)
         candidates = [s for race in races for s in (*race.finished, *race.aborted)]
-        keeps = self.keeps_all(models)
-        choices = [
-            Choice(
-                next(i for i, s in enumerate(candidates) if s is scored),
-                KL(math.log(self.n), "selection_bound") if keeps and not race.lost else None,
-                SpeculativeRejectionInfo(draws=self.n, tokens_saved=race.saved),
-            )
-            for race, scored in zip(races, best, strict=True)
-        ]
         run.count_candidates(self.n * sampling.n)  # each was drawn in several stretches, and is one candidate
-        yield await run.done(candidates, choices)
+        yield await run.done(candidates, self._choices(candidates, races, best, models))
 
     async def _grow(self, run: SearchRun, races: Sequence[_Race], tokens: int) -> None:
         """Draw the unfinished candidates on by at most so many tokens; at the start, N from nothing for each race."""
@@ -145,6 +134,23 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
             grown = [[one for _ in race.open for one in next(alone)] for race in races]
         for race, own in zip(races, grown, strict=True):
             race.take(own)
+
+    def _choices(
+        self,
+        candidates: Sequence[ScoredCandidate],
+        races: Sequence[_Race],
+        best: Sequence[ScoredCandidate],
+        models: Models,
+    ) -> list[Choice]:
+        keeps = self.keeps_all(models)
+        return [
+            Choice(
+                place(scored, candidates),
+                KL(math.log(self.n), "selection_bound") if keeps and not race.lost else None,
+                SpeculativeRejectionInfo(draws=self.n, tokens_saved=race.saved),
+            )
+            for race, scored in zip(races, best, strict=True)
+        ]
 
     def _kept(self, count: int) -> int:
         return min(count, max(1, math.ceil(self.keep * count - 1e-9)))

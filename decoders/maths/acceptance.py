@@ -1,13 +1,13 @@
-"""How often rejection sampling accepts, in the logarithm, from one run of it.
+"""The logarithm of rejection sampling's acceptance rate, estimated from one run.
 
-Draws are accepted with probability p in the mean, and go on until the n-th acceptance, at draw K. To divide acceptances
-by draws would be biased, since the run stops at a success. With psi the digamma function
+A draw is accepted with mean probability p, and the run ends at the n-th acceptance, at draw K. Acceptances divided by
+draws would be biased, since the run stops at a success. With psi the digamma function
 
     E[ psi(n) - psi(K) ] = log p,   psi(n) - psi(K) = -sum_{j=n}^{K-1} 1/j
 
-is not: P(K > j) = P(Binomial(j, p) < n), and its derivatives by p add up to those of -log p.
+is unbiased: P(K > j) = P(Binomial(j, p) < n), and its derivatives by p add up to those of -log p.
 
-Draws come in batches, and the last one is drawn to its end. The mean of the above over all orders of that batch, and
+Draws come in batches, and the last batch is drawn to its end. The mean of the above over all orders of that batch, and
 over all coins that end the run in it, has the same expectation and a smaller variance [Rao and Blackwell].
 """
 
@@ -17,7 +17,7 @@ from itertools import accumulate
 
 
 def log_rate(n: int, drawn: int, accepted: int, last: Sequence[float]) -> float:
-    """Return an estimate of log p, without bias, from a run that accepted `n` draws.
+    """Return an unbiased estimate of log p from a run that accepted `n` draws.
 
     Args:
         n: Acceptances that ended the run.
@@ -32,7 +32,7 @@ def log_rate(n: int, drawn: int, accepted: int, last: Sequence[float]) -> float:
 
 
 def _place(r: int, chances: Sequence[float]) -> list[float]:
-    """P(the r-th success is the k-th of the batch, in any order), k = 1, 2, ..., given that there are r."""
+    """Return P(the r-th success is the k-th of the batch, in any order), k = 1, 2, ..., given that there are r."""
     size = len(chances)
     counts = _successes(chances)
     mass = math.fsum(counts[r:])
@@ -47,7 +47,7 @@ def _place(r: int, chances: Sequence[float]) -> list[float]:
 
 
 def _successes(chances: Sequence[float]) -> list[float]:
-    """P(c of these independent events come true), c = 0, 1, ... [Poisson binomial]."""
+    """Return P(c of these independent events come true), c = 0, 1, ... [Poisson binomial]."""
     counts = [1.0]
     for p in chances:
         counts = [a * (1 - p) + b * p for a, b in zip([*counts, 0.0], [0.0, *counts], strict=True)]

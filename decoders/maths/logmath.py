@@ -1,4 +1,4 @@
-"""Log-weights, order statistics and divergences: the arithmetic under every strategy. Logs are natural."""
+"""Log-weights, order statistics and divergences: the arithmetic under every strategy. Logarithms are natural."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ INF = math.inf
 
 
 def logsumexp(values: Sequence[float]) -> float:
-    """log sum_i exp(values[i]); -inf for nothing."""
+    """Return log sum_i exp(values[i]); -inf for no values."""
     top = max(values, default=-INF)
     if top == -INF:
         return -INF
@@ -15,13 +15,16 @@ def logsumexp(values: Sequence[float]) -> float:
 
 
 def scaled(rewards: Sequence[float], beta: float) -> list[float]:
-    """(r_i - max r) / beta: log-weights exp(r_i / beta) up to a constant. Differences first, so nothing overflows."""
+    """Return (r_i - max r) / beta, the log-weights r_i / beta up to a constant.
+
+    The difference is taken before the division, so that nothing overflows.
+    """
     best = max(rewards, default=0.0)
     return [0.0 if r == best else (r - best) / beta for r in rewards]
 
 
 def total(terms: Sequence[float]) -> float:
-    """The sum of finite terms, rounded once; NaN where it is beyond the largest double."""
+    """Return the sum of finite terms, rounded once; NaN where it is beyond the largest double."""
     try:
         return math.fsum(terms)
     except OverflowError:  # a partial sum may be too large where the sum is not
@@ -32,7 +35,7 @@ def total(terms: Sequence[float]) -> float:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean of at least one finite value, which never overflows."""
+    """Return the mean of at least one finite value, which never overflows."""
     try:
         return math.fsum(values) / len(values)
     except OverflowError:
@@ -40,13 +43,13 @@ def mean(values: Sequence[float]) -> float:
 
 
 def normalise(log_weights: Sequence[float]) -> list[float]:
-    """Probabilities proportional to exp(log_weights)."""
+    """Return probabilities proportional to exp(log_weights)."""
     z = logsumexp(log_weights)
     return [math.exp(v - z) for v in log_weights]
 
 
 def pessimistic_root(rewards: Sequence[float], beta: float) -> float:
-    """The lam with mean_i relu((r_i - lam) / beta) = 1 [Huang et al. 2025, Inference-Time Pessimism].
+    """Return the lam with mean_i relu((r_i - lam) / beta) = 1 [Huang et al. 2025, Inference-Time Pessimism].
 
     The mean is piecewise linear and falling in lam: with the k best rewards above it, lam is
     (r_1 + ... + r_k - n beta) / k, and the right k is the first whose lam is at least the next reward.
@@ -63,7 +66,7 @@ def pessimistic_root(rewards: Sequence[float], beta: float) -> float:
 
 
 def poisson_log_pmf(mean: float, tail: float = 1e-12) -> list[float]:
-    """log P(k) of a Poisson law for k = 0, 1, ... up to where less than `tail` of its mass is left."""
+    """Return log P(k) of a Poisson law for k = 0, 1, ... until less than `tail` of its mass is left."""
     if mean == 0:
         return [0.0]
     pmf = [-mean]
@@ -75,12 +78,15 @@ def poisson_log_pmf(mean: float, tail: float = 1e-12) -> list[float]:
 
 
 def best_of_n_kl(n: int) -> float:
-    """KL(best of n || policy) <= log n - (n-1)/n, an equality for a continuous reward [Beirami et al. 2024]."""
+    """Return log n - (n-1)/n, in nats: KL(best of n || policy) for a continuous reward, else an upper bound.
+
+    [Beirami et al. 2024]
+    """
     return math.log(n) - (n - 1) / n
 
 
 def ranked_kl(n: int, rank: int) -> float:
-    """KL(the rank-th best of n || policy) for a continuous reward, an upper bound for any other.
+    """Return KL(the rank-th best of n || policy), in nats, for a continuous reward, else an upper bound.
 
     The quantile of the rank-th best of n is Beta(n - rank + 1, rank), and KL to uniform is minus its entropy.
     """
@@ -94,10 +100,10 @@ def ranked_kl(n: int, rank: int) -> float:
 
 
 def atomic_kl(n: int, logprob: float) -> float:
-    """The estimator of KL(best of n || policy) that knows about atoms [Beirami et al. 2024].
+    """Return the estimate of KL(best of n || policy), in nats, that allows for atoms [Beirami et al. 2024].
 
-    `logprob` is log pi(selected | x). Exact when that is the best outcome, an atom, and the rest is continuous: in
-    mean, then, a little above. Never above `best_of_n_kl` by more than rounding.
+    `logprob` is log pi(selected | x). The estimate is exact where the selected outcome is the best, an atom, and all
+    others are continuous; its mean is a little above. It is above `best_of_n_kl` by no more than rounding.
     """
     if logprob >= 0.0:
         return 0.0
@@ -111,14 +117,14 @@ def atomic_kl(n: int, logprob: float) -> float:
 
 
 def selection_kl(probabilities: Sequence[float], n: int) -> float:
-    """sum_i p_i log(n p_i) for a choice among n policy samples with probabilities p.
+    """Return sum_i p_i log(n p_i), in nats, for a choice among n policy samples with probabilities p.
 
-    In mean it bounds KL(chosen || policy): the samples and the index together are this far from policy samples
+    Its mean bounds KL(chosen || policy): the samples and the index together are this far from policy samples
     and a uniform index, under which the chosen sample is a policy sample; forgetting the rest can only lose.
     """
     return math.fsum(p * math.log(n * p) for p in probabilities if p > 0)
 
 
 def win_rate_bound(n: int) -> float:
-    """P(best of n beats one policy sample) <= n/(n+1), an equality for a continuous reward."""
+    """Return n/(n+1): P(best of n beats one policy sample) for a continuous reward, else an upper bound."""
     return n / (n + 1)

@@ -11,22 +11,28 @@ from collections.abc import Sequence
 
 
 def leave_one_out(rewards: Sequence[float | None]) -> list[float | None]:
-    """C of each reward against the others: a request's own candidates serve as each other's rollouts."""
+    """Return C of each reward among the others; None for a reward that does not apply."""
     ranked = rank(rewards)
     return [None if r is None else quantile(r, ranked, 1) for r in rewards]
 
 
 def rank(rewards: Sequence[float | None]) -> list[float]:
-    """Those that are there and finite, in order: what quantiles are looked up in."""
+    """Return the finite rewards in rising order, for `quantile` to look up."""
     return sorted(r for r in rewards if r is not None and math.isfinite(r))
 
 
 def quantile(reward: float, ranked: Sequence[float], own: int = 0) -> float:
-    """C of one reward among those in order, `own` of which are itself; NaN stays NaN."""
+    """Return C of one reward among others; NaN for one that is not finite, .5 where there are no others.
+
+    Args:
+        reward: The reward.
+        ranked: The others in rising order, and perhaps the reward itself.
+        own: How many times the reward itself is in `ranked`.
+    """
     if not math.isfinite(reward):
         return math.nan
     others = len(ranked) - own
-    if others == 0:  # nothing to compare with: the prior mean
+    if others == 0:  # the prior mean
         return 0.5
     below = bisect_left(ranked, reward)
     tied = bisect_right(ranked, reward) - below - own

@@ -27,7 +27,7 @@ class Identity(BaseModel, frozen=True, extra="forbid"):
         return u
 
     def drop(self, d: float) -> float:
-        """Phi(1) - Phi(1 - d), to all its digits for any small d: what a tilt by it loses."""
+        """Return Phi(1) - Phi(1 - d), with all its digits for any small d."""
         return d
 
 
@@ -59,22 +59,22 @@ Phi = Callable[[float], float]
 
 
 def expected_draws(phi: Transform, beta: float) -> float:
-    """Draws from the policy until one is accepted with probability exp((Phi(U) - Phi(1))/beta), U uniform; the mean."""
+    """Return the mean number of draws until one is accepted with probability exp((Phi(U) - Phi(1))/beta), U uniform."""
     mass, _ = _tilt(phi, beta)
     return 1 / mass if mass > 0 else INF
 
 
 def tilt_kl(phi: Transform, beta: float) -> float:
-    """KL(pi exp(Phi(C)/beta)/Z || pi) for a reward without ties: the integral of f log f, in nats."""
+    """Return KL(pi exp(Phi(C)/beta)/Z || pi), in nats, for a reward without ties: the integral of f log f."""
     mass, moment = _tilt(phi, beta)
     return max(0.0, moment / mass - math.log(mass)) if mass > 0 else INF
 
 
 def _tilt(phi: Transform, beta: float) -> tuple[float, float]:
-    """The integrals of a and of a log a over [0, 1], for the acceptance a(u) = exp((Phi(u) - Phi(1))/beta).
+    """Return the integrals of a and of a log a over [0, 1], for the acceptance a(u) = exp((Phi(u) - Phi(1))/beta).
 
-    As integrals over d = 1 - u: Phi rises, so what is accepted lies next to d = 0, perhaps nearer to it than doubles
-    lie to 1. Gauss-Legendre's rule on pieces that halve towards both ends sees it, however narrow it is.
+    They are taken over d = 1 - u. Since Phi rises, the mass lies next to d = 0, perhaps nearer to it than doubles lie
+    to 1. Gauss-Legendre's rule on pieces that halve towards both ends finds it, however narrow it is.
     """
     masses, moments = [], []
     for low, high in pairwise(_PIECES):
@@ -91,7 +91,7 @@ _PIECES = (
     0.0,
     *(2.0**-k for k in range(200, 5, -1)),  # halving towards d = 0
     *(k / 64 for k in range(2, 64)),
-    *(1 - 2.0**-k for k in range(7, 50)),  # and towards d = 1, where a logarithm falls without end
+    *(1 - 2.0**-k for k in range(7, 50)),  # and towards d = 1, where the logarithm tends to -inf
     1 - 2.0**-52,
 )
 # Nodes on [-1, 1] with their weights, of the rule with ten points: exact for polynomials up to degree 19.

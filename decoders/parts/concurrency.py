@@ -10,7 +10,7 @@ U = TypeVar("U")
 
 
 async def as_done(work: Sequence[Coroutine[Any, Any, T]]) -> AsyncGenerator[tuple[int, T]]:
-    """(index, result) of each as it comes. The first to fail stops the others, and so does closing this."""
+    """Yield (index, result) of each as it is done. The first failure stops the others, and so does closing this."""
     tasks = [asyncio.ensure_future(one) for one in work]
     index = {task: i for i, task in enumerate(tasks)}
     waiting = set(tasks)
@@ -26,7 +26,7 @@ async def as_done(work: Sequence[Coroutine[Any, Any, T]]) -> AsyncGenerator[tupl
 
 
 async def merge(runs: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[tuple[int, T]]:
-    """The items of all generators as they come, each with its generator's index. The first failure ends all."""
+    """Yield (index of its generator, item) for the items of all generators as they come. The first failure ends all."""
     if len(runs) == 1:
         async with aclosing(runs[0]) as run:
             async for item in run:
@@ -61,7 +61,7 @@ async def merge(runs: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[tuple[int, 
 
 
 async def both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tuple[T, U]:
-    """Two results of work that goes on at the same time, with failures as in `together`."""
+    """Return the two results of concurrent work; failures are as in `together`."""
     try:
         async with asyncio.TaskGroup() as group:
             first, second = group.create_task(one), group.create_task(other)
@@ -71,7 +71,7 @@ async def both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tu
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results, in order. The first to fail stops the others, and is what is raised."""
+    """Return the results of concurrent work, in order. The first failure stops the others, and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]
@@ -81,7 +81,7 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error of a group of concurrent ones."""
+    """Return the first error of a group of concurrent ones."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -12,10 +12,11 @@ divergence of its choice from p, by the chain rule.
 
 from dataclasses import dataclass, replace
 
-from decoders.core import Candidate, Prompt, Sampling, TokenLaw
+from decoders.core import Candidate, Prompt, Sampling
 from decoders.events import KL
 from decoders.models import Models
 from decoders.parts.concurrency import together
+from decoders.policy import TokenLaw
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ def runs_of(strategy: Decoder, n: int) -> tuple[int, int]:
 
 def check_proposal(strategy: Decoder, models: Models, sampling: Sampling, n: int) -> None:
     """Raise `InvalidRequest` where the strategy cannot propose `n` answers, or says what the whole request says."""
+    if getattr(strategy, "proposal", None) is not None:
+        raise InvalidRequest("A proposal has no proposal of its own.", "strategy.proposal.proposal")
     for name in WHOLE_REQUEST:
         if getattr(strategy, name) != Decoder.model_fields[name].get_default(call_default_factory=True):
             raise InvalidRequest("Say this of the whole request, outside the proposal.", f"strategy.proposal.{name}")

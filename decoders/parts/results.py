@@ -23,6 +23,11 @@ class Choice:
     info: Info | None = None
 
 
+def place(chosen: ScoredCandidate, candidates: Sequence[ScoredCandidate]) -> int:
+    """Return the place of this very candidate, of which there may be equal ones."""
+    return next(i for i, candidate in enumerate(candidates) if candidate is chosen)
+
+
 async def results(
     prompt: Prompt,
     models: Models,

@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from decoders.core import Candidate, EntropyStop, Prompt, Rng, Sampling
+from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.events import Cost, ScoredCandidate
 from decoders.maths.logmath import mean
 from decoders.models import Models
 from decoders.parts.concurrency import together
 from decoders.parts.scoring import tokens_read
+from decoders.policy import EntropyStop
 
 Drawn = AsyncGenerator[tuple[int, Candidate, int]]
 """(index, completion, tokens generated for it), as each one finishes."""

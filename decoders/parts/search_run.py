@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from decoders.core import Candidate, EntropyStop, Prompt, Rng, Sampling
+from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.events import Cost, Done, ScoredCandidate
 from decoders.models import Models
 from decoders.parts.concurrency import both
 from decoders.parts.objective import Objective
 from decoders.parts.results import Choice, results
 from decoders.parts.scored_candidates import ScoredCandidates
+from decoders.policy import EntropyStop
 
 T = TypeVar("T")
 

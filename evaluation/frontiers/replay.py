@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from decoders.core import Candidate, EntropyStop, Prompt, Rng, Sampling, TokenLaw, Tokens
+from decoders.core import Candidate, Prompt, Rng, Sampling, Tokens
+from decoders.policy import EntropyStop, TokenLaw
 
 
 class Exhausted(Exception):

@@ -12,9 +12,10 @@ from vllm.logprobs import Logprob
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from decoders.core import EMPTY, Candidate, EntropyStop, Prompt, Rng, Sampling, TokenLaw, join
+from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling, join
 from decoders.errors import InvalidRequest, UnreadableText
 from decoders.parts.concurrency import as_done, merge, together
+from decoders.policy import EntropyStop, TokenLaw
 from server.engines.entropy.asked import Asked
 from server.engines.entropy.load import refusal
 from server.engines.entropy.reserved import candidates, signals

@@ -10,21 +10,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
-from decoders.core import (
-    EMPTY,
-    Alternative,
-    Candidate,
-    EntropyStop,
-    Prompt,
-    Rng,
-    Sampling,
-    TokenLaw,
-    TokenLogprob,
-    Tokens,
-    join,
-)
+from decoders.core import EMPTY, Alternative, Candidate, Prompt, Rng, Sampling, TokenLogprob, Tokens, join
 from decoders.errors import InvalidRequest
 from decoders.maths.logmath import logsumexp
+from decoders.policy import EntropyStop, TokenLaw
 from server.engines.text import Turn
 
 EOS = 0

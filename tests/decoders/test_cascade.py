@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from decoders import Cascade
-from decoders.core import EMPTY, EntropyStop, Sampling, Tokens
+from decoders.core import EMPTY, Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.models import Models
+from decoders.policy import EntropyStop
 from decoders.rng import SeededRng
 from server.engines.toy import EOS, ToyGuide, ToyPolicy, ToyReward
 from tests.support import laws

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import pytest
 
 from decoders import BestOfN, RewardGuided, Sample
-from decoders.core import Candidate, Grammar, Prompt, Sampling, TokenLaw, TokenLogprob, Tokens
+from decoders.core import Candidate, Grammar, Prompt, Sampling, TokenLogprob, Tokens
 from decoders.errors import InvalidRequest, UnknownGuide
 from decoders.models import Models
 from decoders.parts.divergence import distance
 from decoders.parts.selection import Softmax
+from decoders.policy import TokenLaw
 from server.engines.toy import EOS, ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import PROMPT, done, every_path, law, on

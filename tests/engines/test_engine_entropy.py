@@ -12,9 +12,10 @@ import pytest
 
 from decoders import Cascade
 from decoders.cascade import CascadeInfo
-from decoders.core import EMPTY, Candidate, EntropyStop, Prompt, Sampling, Tokens
+from decoders.core import EMPTY, Candidate, Prompt, Sampling, Tokens
 from decoders.events import Done
 from decoders.models import Models
+from decoders.policy import EntropyStop
 from decoders.rng import SeededRng
 from server.engines.policy import VllmPolicy
 from server.loading import Loaded, build

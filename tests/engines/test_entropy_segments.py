@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from decoders.core import Candidate, EntropyStop, Finish, Prompt, Rng, Sampling, TokenLogprob, Tokens
+from decoders.core import Candidate, Finish, Prompt, Rng, Sampling, TokenLogprob, Tokens
+from decoders.policy import EntropyStop
 from server.engines.entropy.asked import Asked, Signals
 from server.engines.entropy.cut import Row, cut
 from server.engines.entropy.segments import Segments

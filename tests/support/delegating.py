@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from decoders.core import Candidate, Policy, Prompt, Rng, Sampling, TokenLaw
+from decoders.core import Candidate, Prompt, Rng, Sampling
+from decoders.policy import Policy, TokenLaw
 from server.engines.toy import ToyPolicy
 
 

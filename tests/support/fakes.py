@@ -7,8 +7,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from decoders.core import Candidate, Policy, Prompt, Rng, Sampling
+from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.models import Models, Reward
+from decoders.policy import Policy
 from server.engines.reward_timeout import Guarded
 from server.engines.toy import ToyPolicy, ToyReward, ToyText
 from server.loading import Loaded

@@ -3,7 +3,8 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
-from decoders.core import Alternative, Candidate, Policy, Prompt, Rng, Sampling, TokenLogprob, join
+from decoders.core import Alternative, Candidate, Prompt, Rng, Sampling, TokenLogprob, join
+from decoders.policy import Policy
 from server.engines.toy import ToyPolicy, ToyText
 from tests.support.delegating import DelegatingPolicy
 from tests.support.watched import GUIDES

@@ -6,9 +6,10 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from decoders.core import Candidate, Policy, Prompt, Rng, Sampling
+from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.errors import RewardFailed
 from decoders.models import Models, Reward
+from decoders.policy import Policy
 from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from tests.support.delegating import DelegatingPolicy
 

@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from decoders.core import Candidate, EntropyStop, Prompt, Rng, Sampling, Tokens, join
+from decoders.core import Candidate, Prompt, Rng, Sampling, Tokens, join
 from decoders.parts.concurrency import as_done
+from decoders.policy import EntropyStop
 from server.engines.entropy.asked import Asked, Signals
 
 Draw = Callable[[Prompt, int, Sampling, int | None, Asked | None, bool], AsyncGenerator[tuple[int, Candidate]]]
