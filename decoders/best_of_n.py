@@ -143,7 +143,7 @@ class BestOfN(Search, frozen=True, extra="forbid"):
         super().check(models, sampling)
         check_draws_differ(sampling, self.n, "candidates")
         if sampling.n > self.n:
-            message = f"{sampling.n} results cannot be chosen from {self.n} candidates: raise the strategy's n."
+            message = f"{sampling.n} results are asked of {self.n} candidates: draw more, or ask for fewer."
             raise InvalidRequest(message, "sampling.n")
         if self.poisson and sampling.n > 1:
             raise InvalidRequest("A Poisson number of candidates gives one result: leave n at 1.", "sampling.n")

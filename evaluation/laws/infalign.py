@@ -102,7 +102,9 @@ async def answer_rewards(strategy: BestOfN, pool: RolloutPool, rollouts: Sequenc
             async for event in strategy.decode(pool.prompt, models, Sampling(), SeededRng(seed * 100_000 + run)):
                 if isinstance(event, Done):
                     [result] = event.results
-                    assert result.diagnostics(RejectionInfo).accepted
+                    proposal = result.scored.proposal
+                    assert proposal is not None
+                    assert proposal.diagnostics(RejectionInfo).accepted
                     reward = result.rewards["default"]
                     assert reward is not None
                     found.append(reward)
