@@ -4,13 +4,21 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from decoders.core import Prompt
-from decoders.events import Done, Info, Result
-
-Json = dict[str, Any]
+from decoders.events import KL, Done, Info, Result, ScoredCandidate
+from server.http.schemas.reports import (
+    CalibrationReport,
+    CandidateReport,
+    CostReport,
+    DecodingReport,
+    KLReport,
+    ResultBase,
+    ResultReport,
+)
+from server.http.schemas.responses import Usage
 
 
 class Reported(Protocol):
-    """What of a strategy decides what is reported."""
+    """The fields of a strategy that decide what is reported."""
 
     @property
     def return_candidates(self) -> bool: ...
@@ -19,73 +27,94 @@ class Reported(Protocol):
     def return_kl(self) -> bool: ...
 
 
-def usage(prompts: Sequence[Prompt], tokens: Sequence[int]) -> Json:
-    """OpenAI's count, in which every generated token is a completion token, as `best_of` had it."""
+def usage(prompts: Sequence[Prompt], tokens: Sequence[int]) -> Usage:
+    """Return OpenAI's count, in which every generated token is a completion token, as `best_of` had it."""
     prompt = sum(len(p.tokens) for p in prompts)
     generated = sum(tokens)
-    return {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
+    return Usage(prompt_tokens=prompt, completion_tokens=generated, total_tokens=prompt + generated)
 
 
-def decoding(name: str, strategy: Reported, dones: Sequence[Done], queued: float, warnings: Sequence[str] = ()) -> Json:
-    """Results in the order of the choices; seconds by phase, of the longest run where there are several prompts."""
-    phases = {phase for d in dones for phase in d.cost.seconds}
-    report: Json = {
-        "strategy": name,
-        "results": [_result(r, d, strategy) for d in dones for r in d.results],
-        "cost": {
-            "candidates": sum(d.cost.candidates for d in dones),
-            "generated_tokens": sum(d.cost.generated_tokens for d in dones),
-            "returned_tokens": sum(len(r.candidate.tokens) for d in dones for r in d.results),
-            "scored_tokens": sum(d.cost.scored_tokens for d in dones),
-            "seconds": {
-                "queue": queued,
-                **{phase: max(d.cost.seconds.get(phase, 0.0) for d in dones) for phase in sorted(phases)},
-            },
-        },
-    }
+def decoding(
+    name: str, strategy: Reported, dones: Sequence[Done], queued: float, warnings: Sequence[str] = ()
+) -> DecodingReport:
+    """Return the report on the runs of all prompts, with results in the order of the choices.
+
+    Args:
+        name: The strategy's name.
+        strategy: What it was asked to report.
+        dones: The end of each prompt's run.
+        queued: The seconds that the request waited for admission.
+        warnings: What the client should change before the next release.
+    """
+    optional: dict[str, Any] = {}
     if warnings:
-        report["warnings"] = list(warnings)
+        optional["warnings"] = list(warnings)
     if strategy.return_candidates:
-        report["candidates"] = [
-            {
-                "prompt": p,
-                "index": i,
-                "text": scored.candidate.text,
-                "tokens": len(scored.candidate.tokens),
-                "finish_reason": scored.candidate.finish,
-                "rewards": scored.rewards,
-                **({} if scored.calibrated is None else {"calibrated_rewards": scored.calibrated}),
-                "chosen": i in d.chosen,
-                **({"aborted": True} if scored.aborted else {}),
-            }
-            for p, d in enumerate(dones)
-            for i, scored in enumerate(d.candidates)
+        optional["candidates"] = [
+            _candidate(scored, p, i, chosen=i in done.chosen)
+            for p, done in enumerate(dones)
+            for i, scored in enumerate(done.candidates)
         ]
-    return report
+    results = [_result(result, done, strategy) for done in dones for result in done.results]
+    return DecodingReport(strategy=name, results=results, cost=_cost(dones, queued), **optional)
 
 
-def _result(result: Result, done: Done, strategy: Reported) -> Json:
-    report: Json = {"rewards": result.rewards}
+def _cost(dones: Sequence[Done], queued: float) -> CostReport:
+    """Return the sum over all prompts. Seconds are, phase by phase, those of the longest run."""
+    phases = sorted({phase for done in dones for phase in done.cost.seconds})
+    longest = {phase: max(done.cost.seconds.get(phase, 0.0) for done in dones) for phase in phases}
+    return CostReport(
+        candidates=sum(done.cost.candidates for done in dones),
+        generated_tokens=sum(done.cost.generated_tokens for done in dones),
+        returned_tokens=sum(len(result.candidate.tokens) for done in dones for result in done.results),
+        scored_tokens=sum(done.cost.scored_tokens for done in dones),
+        seconds={"queue": queued, **longest},
+    )
+
+
+def _candidate(scored: ScoredCandidate, prompt: int, index: int, *, chosen: bool) -> CandidateReport:
+    optional: dict[str, Any] = {}
+    if scored.calibrated is not None:
+        optional["calibrated_rewards"] = scored.calibrated
+    if scored.aborted:
+        optional["aborted"] = True
+    return CandidateReport(
+        prompt=prompt,
+        index=index,
+        text=scored.candidate.text,
+        tokens=len(scored.candidate.tokens),
+        finish_reason=scored.candidate.finish,
+        rewards=dict(scored.rewards),
+        chosen=chosen,
+        **optional,
+    )
+
+
+def _result(result: Result, done: Done, strategy: Reported) -> ResultBase:
+    optional: dict[str, Any] = {}
     if result.calibrated is not None:
-        report["calibrated_rewards"] = result.calibrated
+        optional["calibrated_rewards"] = result.calibrated
     if done.rollouts is not None:
         # Results that go by the same rollouts are independent only given these.
-        report["calibration"] = {"rollouts": done.rollouts, "shared": len(done.results) > 1}
+        optional["calibration"] = CalibrationReport(rollouts=dict(done.rollouts), shared=len(done.results) > 1)
     if result.mean_rewards is not None:
-        report["mean_rewards"] = result.mean_rewards
+        optional["mean_rewards"] = result.mean_rewards
     if result.scored.proposal is not None:
-        report |= _diagnostics(result.scored.proposal.info)
-    report |= _diagnostics(result.info)
+        optional |= _diagnostics(result.scored.proposal.info)
+    optional |= _diagnostics(result.info)
     if strategy.return_kl:
-        kl = result.kl
-        report["kl"] = None if kl is None else {"nats": kl.nats, "estimator": kl.estimator, "reference": kl.reference}
+        optional["kl"] = _kl(result.kl)
         if result.policy_logprob is not None:
-            report["policy_logprob"] = result.policy_logprob
-    return report
+            optional["policy_logprob"] = result.policy_logprob
+    return ResultReport(rewards=dict(result.rewards), **optional)
 
 
-def _diagnostics(info: Info | None) -> Json:
+def _diagnostics(info: Info | None) -> dict[str, Any]:
     """Return a strategy's own diagnostics, without those that are None."""
     if info is None:
         return {}
-    return {name: value for name, value in info.model_dump().items() if value is not None}
+    return {name: value for name in type(info).model_fields if (value := getattr(info, name)) is not None}
+
+
+def _kl(kl: KL | None) -> KLReport | None:
+    return None if kl is None else KLReport(nats=kl.nats, estimator=kl.estimator, reference=kl.reference)

@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from decoders.base import Decoder
-from decoders.core import Candidate, EntropyStop, Prompt, Rng, Sampling, TokenLaw, Tokens
+from decoders.core import Candidate, Prompt, Rng, Sampling, Tokens
 from decoders.events import Done, Result
 from decoders.models import Models
+from decoders.policy import EntropyStop, TokenLaw
 from decoders.rng import SeededRng
 from training.garden.batching import BatchedFunction
 from training.garden.sampling import MAX_TOKENS, sample_answers

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Send
 
-from decoders.events import Scored
+from decoders.events import ScoredCandidate
 from decoders.score import Score
 from server.http.body import read_body
 from server.http.prompts import encode_chat
@@ -39,7 +39,7 @@ class RewardsWriter(JsonWriter):
         return RewardList(object="list", model=self._model, data=data, cost=cost)
 
 
-def _scored(index: int, scored: Scored) -> ScoredCompletion:
+def _scored(index: int, scored: ScoredCandidate) -> ScoredCompletion:
     calibrated: dict[str, Any] = {} if scored.calibrated is None else {"calibrated_rewards": scored.calibrated}
     return ScoredCompletion(index=index, object="reward", rewards=scored.rewards, **calibrated, total=scored.total)
 

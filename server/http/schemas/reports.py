@@ -1,6 +1,5 @@
-"""The `decoding` object of an answer, as types: what `server.http.report` writes, for /openapi.json and its readers.
+"""The `decoding` object of an answer, as `server.http.report` builds it.
 
-Exact: whoever adds a key to a report adds it here, or the test that holds real answers against these models fails.
 A field with a default may be absent; where null is written, the type says so.
 """
 
@@ -39,8 +38,12 @@ class ResultBase(ResponseModel, frozen=True):
     calibrated_rewards: Rewards | None = None
     calibration: CalibrationReport | None = None
     mean_rewards: Rewards | None = Field(None, description="Over the candidates that it was chosen from.")
-    kl: KLReport | None = Field(None, description="Where return_kl asks for it; null where it is not known.")
-    policy_logprob: float | None = Field(None, description="log pi(y|x) under the frozen policy, in nats.")
+
+
+_MEASURED: dict[str, Any] = {
+    "kl": (KLReport | None, Field(None, description="Where return_kl asks for it; null where it is not known.")),
+    "policy_logprob": (float | None, Field(None, description="log pi(y|x) under the frozen policy, in nats.")),
+}
 
 
 def _diagnostics() -> dict[str, Any]:
@@ -55,7 +58,7 @@ def _diagnostics() -> dict[str, Any]:
 
 
 ResultReport: type[ResultBase] = create_model(
-    "ResultReport", __base__=ResultBase, __doc__="How one choice was chosen.", **_diagnostics()
+    "ResultReport", __base__=ResultBase, __doc__="How one choice was chosen.", **_diagnostics(), **_MEASURED
 )
 
 
