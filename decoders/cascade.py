@@ -34,7 +34,7 @@ class CascadeInfo(Info, frozen=True):
 
 
 @dataclass
-class _Growth:
+class _AcceptedSegments:
     """One result on its way, with the tries at its next segment that were refused."""
 
     sent: FinalText
@@ -103,7 +103,7 @@ class Cascade(Search, frozen=True, extra="forbid"):
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         run = await self.begin(prompt, models, sampling, rng)
         start = await self._start(run)
-        answers = [_Growth(FinalText(sampling.stop)) for _ in range(sampling.n)]
+        answers = [_AcceptedSegments(FinalText(sampling.stop)) for _ in range(sampling.n)]
         stop = EntropyStop(self.entropy_threshold, self.min_segment_tokens)
         while going := [(i, answer) for i, answer in enumerate(answers) if answer.open]:
             # 1. z ~ pi up to an uncertain token, several tries at a time.
@@ -134,7 +134,7 @@ class Cascade(Search, frozen=True, extra="forbid"):
         return min(self.accept_threshold, (judged.total + self.accept_threshold) / 2)
 
     def _first_accepted(
-        self, answer: _Growth, tries: Sequence[ScoredCandidate], start: float, max_tokens: int, rng: Rng
+        self, answer: _AcceptedSegments, tries: Sequence[ScoredCandidate], start: float, max_tokens: int, rng: Rng
     ) -> ScoredCandidate | None:
         """Return the first try that is accepted, or the best of `max_tries`; None if more are to be drawn."""
         for scored in tries:

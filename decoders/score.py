@@ -59,7 +59,7 @@ class Score:
 
 @dataclass(frozen=True)
 class _CallersTexts:
-    """A reward whose failure to read a text is the caller's mistake: here all texts are the caller's."""
+    """A reward that blames the caller where it cannot read a text: here all texts are the caller's."""
 
     reward: Reward
 

@@ -12,7 +12,7 @@ from decoders.maths.quantiles import leave_one_out
 from decoders.maths.transforms import Identity, Phi
 
 
-class Reference(Protocol):
+class QuantileReference(Protocol):
     """The samples that calibrated rewards are quantiles among."""
 
     @property
@@ -54,7 +54,7 @@ class Objective:
 
     weights: Mapping[str, float]
     phi: Phi = field(default_factory=Identity)
-    reference: Reference | None = None
+    reference: QuantileReference | None = None
 
     @property
     def rollouts(self) -> Mapping[str, int] | None:

@@ -23,7 +23,10 @@ def with_todays_names(body: Any) -> tuple[Any, tuple[str, ...]]:
 
 
 def _renamed(decoding: Mapping[str, Any], path: str) -> tuple[Json, list[str]]:
-    """Where a field is there by both names, the older one stays, and is refused as unknown."""
+    """Return one strategy's parameters in today's names, and warnings that give the path of each older name.
+
+    Where a request has both names of a parameter, the older one stays, and is refused as unknown.
+    """
     names = RENAMED.get(str(decoding.get("strategy")), {})
     sent, warnings = dict(decoding), []
     for old, new in names.items():
