@@ -26,12 +26,12 @@ from decoders.maths.logmath import atomic_kl, best_of_n_kl, normalise, poisson_l
 from decoders.models import Models
 from decoders.parts.budget import full_length
 from decoders.parts.objective import Objective, Peers
-from decoders.parts.proposal import check_proposal, propose, runs_of
 from decoders.parts.results import Choice
 from decoders.parts.scored_candidates import mean_rewards
 from decoders.parts.search_run import SearchRun
 from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
 from decoders.parts.vote import Vote, VoteShare
+from decoders.proposal import check_proposal, propose, runs_of
 from decoders.search import RolloutCount, Search, check_draws_differ
 
 if TYPE_CHECKING:
