@@ -82,7 +82,13 @@ def test_strategies_load_neither_server_nor_engine() -> None:
 
 
 def test_the_toy_needs_no_engine() -> None:
-    assert not loaded_by("server.engines.toy") & HEAVY
+    assert not loaded_by("server.engines.toy_text") & HEAVY
+
+
+def test_the_kit_for_authors_needs_neither_server_nor_engine_nor_pytest() -> None:
+    loaded = loaded_by("decoders.testing")
+    assert "decoders" in loaded
+    assert not loaded & (HEAVY | {"server", "tests", "fastapi", "numpy", "pytest", "_pytest"})
 
 
 @pytest.mark.parametrize("file", sources("decoders"), ids=lambda file: file.name)

@@ -17,7 +17,7 @@ from decoders.models import Calibration, Models
 from decoders.rng import SeededRng
 from decoders.score import Score
 from server.engines.toy import EOS, ToyBrevity, ToyPolicy, ToyReward
-from tests.decoders.test_contract import CALIBRATED, GUIDED, PLAIN, PROPOSALS, called, instance
+from tests.decoders.test_contract import CALIBRATED, GUIDED, PLAIN, PROPOSALS, describe, instance
 from tests.support.watched import GUIDES, WatchedPolicy, let_others_run
 
 PROMPT = Prompt((1, 2), "good bad")
@@ -75,7 +75,7 @@ async def run(decoder: Decoder, models: Models, sampling: Sampling, seed: int) -
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["", "cold store"])
-@pytest.mark.parametrize("decoder", EVERY, ids=lambda d: called(d))
+@pytest.mark.parametrize("decoder", EVERY, ids=lambda d: describe(d))
 def test_no_strategy_draws_more_than_it_promises(decoder: Decoder, stored: bool) -> None:
     async def test() -> None:
         counts = (1,) if "poisson" in decoder.model_fields_set else (1, 3)
@@ -90,7 +90,7 @@ def test_no_strategy_draws_more_than_it_promises(decoder: Decoder, stored: bool)
                 assert done.cost.candidates <= most.candidates
                 assert policy.peak <= at_once
                 assert done.cost.generated_tokens == policy.tokens
-                if "speculative" not in called(decoder):  # whose candidates are drawn in several stretches
+                if "speculative" not in describe(decoder):  # whose candidates are drawn in several stretches
                     assert done.cost.candidates == policy.candidates
 
     asyncio.run(test())
@@ -114,7 +114,7 @@ def test_refused_segments_count_though_they_are_longer_than_the_accepted_one() -
     asyncio.run(test())
 
 
-@pytest.mark.parametrize("decoder", CALIBRATED, ids=called)
+@pytest.mark.parametrize("decoder", CALIBRATED, ids=describe)
 def test_a_warm_store_needs_no_places(decoder: Decoder) -> None:
     async def test() -> None:
         store = Store()

@@ -1,37 +1,5 @@
-"""A policy that passes every call on to the toy: what tests watch or change is a subclass that overrides one method."""
+"""The former place of `decoders.testing.delegating`."""
 
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from decoders.testing import DelegatingPolicy
 
-from decoders.core import Candidate, Prompt, Rng, Sampling
-from decoders.policy import Policy, TokenLaw
-from server.engines.toy import ToyPolicy
-
-
-@dataclass(kw_only=True)
-class DelegatingPolicy:
-    """A policy that does what `inner` does; without guides unless `inner` has some."""
-
-    inner: Policy = field(default_factory=ToyPolicy)
-    name: str = "toy"
-
-    @property
-    def guides(self) -> Mapping[str, str]:
-        return self.inner.guides
-
-    def sample(
-        self, prompt: Prompt, n: int, sampling: Sampling, rng: Rng, *, pieces: bool = False
-    ) -> AsyncGenerator[tuple[int, Candidate]]:
-        return self.inner.sample(prompt, n, sampling, rng, pieces=pieces)
-
-    def extend(
-        self, prompt: Prompt, prefix: Candidate, n: int, tokens: int, sampling: Sampling, rng: Rng, **more: Any
-    ) -> AsyncGenerator[tuple[int, Candidate, int]]:
-        return self.inner.extend(prompt, prefix, n, tokens, sampling, rng, **more)
-
-    def check_entropy_stop(self, sampling: Sampling) -> None:
-        self.inner.check_entropy_stop(sampling)
-
-    async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
-        return await self.inner.logprob(prompt, completion, law)
+__all__ = ["DelegatingPolicy"]

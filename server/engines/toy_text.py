@@ -1,0 +1,57 @@
+"""The toy as a server's policy has it: its words as text. `decant serve --toy` serves it, without an engine."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from decoders.core import Candidate, Prompt, Sampling
+from decoders.errors import InvalidRequest
+from decoders.testing import EOS, WORDS
+from server.engines.text import Turn
+
+_SUPPORTED = frozenset(
+    {"n", "max_tokens", "temperature", "top_k", "logprobs", "stream", "skip_special_tokens", "logit_bias", "guides"}
+)
+_DEFAULTS = Sampling()
+# What requests call the fields that are Decant's own; prompt_logprobs are what `echo` adds to `logprobs`.
+_REQUESTED_AS = {"grammar": "response_format", "prompt_logprobs": "echo"}
+
+
+class ToyText:
+    """Text for the toy: its own words; any other word stands for the one that its letters add up to."""
+
+    max_model_len = 64
+    vocab_size = len(WORDS)
+    max_logprobs = len(WORDS)
+
+    async def encode(self, text: str) -> Prompt:
+        known = {w.strip(): t for t, w in enumerate(WORDS)}
+        tokens = [known.get(w, 1 + sum(map(ord, w)) % (len(WORDS) - 1)) for w in text.split()]
+        return Prompt(tuple(tokens), text)
+
+    def given(self, tokens: Sequence[int]) -> Prompt:
+        return Prompt(tuple(tokens), self.decode(tokens))
+
+    async def chat(self, messages: Sequence[dict[str, str]], turn: Turn = "new") -> Prompt:
+        prompt = await self.encode("\n".join(m["content"] for m in messages))
+        return Prompt(prompt.tokens, prompt.text, tuple(messages), turn == "continued")
+
+    async def completion(self, text: str, *, ended: bool) -> Candidate:
+        tokens = (await self.encode(text)).tokens
+        return Candidate((*tokens, EOS) if ended else tokens, text, "stop" if ended else "length")
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(WORDS[t] for t in tokens)
+
+    def check(self, sampling: Sampling) -> None:
+        """Raise `InvalidRequest` for sampling parameters that a table cannot honour."""
+        for f in fields(Sampling):
+            if f.name not in _SUPPORTED and getattr(sampling, f.name) != getattr(_DEFAULTS, f.name):
+                name = _REQUESTED_AS.get(f.name, f.name)
+                if sampling.grammar is not None and sampling.grammar.kind == "regex" and f.name == "grammar":
+                    name = "regex"
+                raise InvalidRequest(f"The toy policy does not support '{name}'.", name)
+        wrong = [t for t in sampling.logit_bias if not 0 <= t < self.vocab_size]
+        if wrong:
+            raise InvalidRequest(
+                f"Token ids {wrong[:5]} are outside the vocabulary of {self.vocab_size} tokens.", "logit_bias"
+            )
