@@ -174,12 +174,12 @@ def _refused(error: SettingsError) -> typer.Exit:
 
 
 async def _serve(settings: Settings, server: ServerSettings, *, toy: bool) -> bool:
-    from server import loading
     from server.http.uvicorn_server import serve as run
+    from server.warmup import warm_up
 
     loaded = _load(settings, toy=toy)
     try:
-        await loading.warm(loaded)
+        await warm_up(loaded)
     except BaseException:
         await loaded.aclose()
         raise
@@ -199,13 +199,13 @@ async def _calibrate(
     """Fill the store, with a progress bar; the process's exit status."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from server import loading
     from server.calibration.filling import calibrate
     from server.http.request_file import policy_prompts
+    from server.warmup import warm_up
 
     loaded = _load(settings, toy=toy)
     try:
-        await loading.warm(loaded)
+        await warm_up(loaded)
         models = loaded.models
         rewards = list(models.resolve_rewards(dict.fromkeys(names or models.rewards, 1.0)))
         if not rewards:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from server.engines.function import load
+from server.engines.rewards.function_reward import load_function
 from server.http import auth
 from server.installed import NO_ENGINE, engine
 from server.settings import (
@@ -118,7 +118,7 @@ def _rewards(parts: Parts) -> Iterator[str]:
     for name, reward in parts.rewards.items():
         if isinstance(reward, FunctionReward):
             try:
-                load(reward.function)
+                load_function(reward.function)
             except SettingsError as error:
                 yield f"rewards.{name}.function: {error}"
         if isinstance(reward, HttpReward) and reward.api_key_env and not os.environ.get(reward.api_key_env):

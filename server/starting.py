@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from server import preflight
-from server.engines.function import find_beside
+from server.engines.rewards.function_reward import import_beside
 from server.installed import engine
 from server.settings import Settings, SettingsError
 from server.settings.reading import read
@@ -27,7 +27,7 @@ def settings(
         defaults = {"policy": {"model": "toy"}}
     elif config is None:
         defaults, models = _demo(problems)
-    find_beside(config)
+    import_beside(config)
     found = read(config, defaults)
     if found.parts.server is not None:
         found.parts.server = found.parts.server.model_copy(update=server or {})

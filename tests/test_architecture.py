@@ -21,6 +21,7 @@ ROOMS = (  # a file imports from its own room and from those above it, never fro
     "server/engines",
     "server/calibration",
     "server/loading.py",
+    "server/warmup.py",
     "server/runtime",
     "server/http",
     "server/demo",

@@ -21,6 +21,7 @@ from evaluation.frontiers.replay import RolloutPool, append_pool
 from server import loading
 from server.demo.defaults import settings
 from server.settings.reading import read_settings
+from server.warmup import warm_up
 from training.sentiment.prompts import HELD_OUT_CHAT, HELD_OUT_RAW
 
 TOKENS = 32  # of each completion
@@ -40,7 +41,7 @@ async def draw_pools(prompts: int, draws: int, file: Path, console: Console) -> 
     own = {key: value for key, value in settings().items() if key not in ("guides", "calibration")}
     loaded = loading.build(read_settings(**own), lambda what: console.print(f"loading {what}"))
     try:
-        await loading.warm(loaded)
+        await warm_up(loaded)
         texts = [
             *(await asyncio.gather(*(loaded.text.encode(text) for text in HELD_OUT_RAW))),
             *(await asyncio.gather(*(loaded.text.chat([{"role": "user", "content": t}]) for t in HELD_OUT_CHAT))),

@@ -19,7 +19,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from decoders.errors import EngineDead, EngineFailed, InvalidRequest
 from server.engines.entropy import load as entropy
-from server.engines.text import ModelText
+from server.engines.text.model_text import ModelText
 from server.settings import EngineArgs, SettingsError
 
 # vLLM's names of parameters, where a request names them otherwise.

@@ -17,9 +17,9 @@ from decoders.models import Models, Reward
 from decoders.parts.selection import Softmax
 from decoders.parts.vote import Vote
 from decoders.rejection import RejectionInfo
-from server.engines.batcher import Batcher
-from server.engines.function import scorer
-from server.engines.reward_timeout import Guarded
+from server.engines.rewards.batcher import Batcher
+from server.engines.rewards.function_reward import call_in_thread
+from server.engines.rewards.reward_timeout import RewardWithTimeout
 from server.engines.toy import ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import collect, done, every_path, on
@@ -121,8 +121,8 @@ def test_rejections_divergence_counts_what_is_out_as_weight_zero() -> None:
 
 def test_a_guard_passes_on_what_a_reward_says_of_itself_until_it_is_seen_to_be_wrong() -> None:
     def function(scores: float, *, scores_all: bool) -> Reward:
-        batcher = Batcher(scorer(lambda _, texts: [scores] * len(texts)), 8, PATIENCE, scores_all=scores_all)
-        return Guarded("tone", batcher, PATIENCE)
+        batcher = Batcher(call_in_thread(lambda _, texts: [scores] * len(texts)), 8, PATIENCE, scores_all=scores_all)
+        return RewardWithTimeout("tone", batcher, PATIENCE)
 
     async def says(reward: Reward) -> tuple[bool, bool]:
         decoder = BestOfN(n=1, reward="tone")

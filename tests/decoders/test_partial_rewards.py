@@ -15,8 +15,8 @@ from decoders.maths.quantiles import leave_one_out
 from decoders.maths.transforms import Exponential, Identity, Log
 from decoders.models import Models, Reward
 from decoders.rejection import RejectionInfo
-from server.engines.batcher import Batcher
-from server.engines.function import scorer
+from server.engines.rewards.batcher import Batcher
+from server.engines.rewards.function_reward import call_in_thread
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
 from tests.support import laws
 from tests.support.enumerate import done, every_path, law, on
@@ -164,7 +164,7 @@ def test_a_raw_reward_is_tilted_by_what_applies() -> None:
 
 def function(call: Callable[[list[str], list[str]], list[float | None]]) -> Reward:
     """As the server serves it; `world` guards it."""
-    return Batcher(scorer(call), 64, PATIENCE)
+    return Batcher(call_in_thread(call), 64, PATIENCE)
 
 
 def odd(_: list[str], completions: list[str]) -> list[float | None]:

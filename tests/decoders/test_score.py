@@ -12,7 +12,7 @@ from decoders.events import Done
 from decoders.models import Models, RewardSpec
 from decoders.rng import SeededRng
 from decoders.score import Score
-from server.engines.reward_timeout import Guarded
+from server.engines.rewards.reward_timeout import RewardWithTimeout
 from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
 
 PROMPT = Prompt((1, 2, 3), "good bad plain")
@@ -94,7 +94,7 @@ def test_a_text_that_a_reward_cannot_read_is_the_callers_fault(prompt: Prompt, f
             return [0.0] * len(completions)
 
     async def run() -> None:
-        models = Models(ToyPolicy(), {"short": Guarded("short", Short(), 1.0)})
+        models = Models(ToyPolicy(), {"short": RewardWithTimeout("short", Short(), 1.0)})
         async for _ in Score(COMPLETIONS, None).decode(prompt, models, Sampling(), SeededRng(0)):
             pass
 

@@ -15,8 +15,8 @@ import pytest
 from server.demo import defaults, policy, reward, world
 from server.demo.prompts import PROMPTS
 from server.demo.tone import vader
-from server.engines.reading import Reading
-from server.engines.text import ModelText
+from server.engines.rewards.reward_text import RewardText
+from server.engines.text.model_text import ModelText
 from training.sentiment import prompts
 
 Made = list[str]
@@ -226,16 +226,16 @@ def test_the_reward_is_served_the_token_ids_that_it_was_trained_on(real: world.D
     from training.sentiment.data import Review, chat_ids, training_examples
 
     text, judge = (ModelText(AutoTokenizer.from_pretrained(path), 2048, 49152) for path in (real.policy, real.reward))
-    reading = Reading("default", defaults.settings()["rewards"]["default"]["template"], judge, text)
+    reading = RewardText("default", defaults.settings()["rewards"]["default"]["template"], judge, text)
     review = "A joy from start to finish."
     for message in (*prompts.TRAINING_CHAT, None):
         messages = [{"role": "user", "content": message or ""}]
         prompt = asyncio.run(text.chat(messages) if message else text.encode("The film was"))
         completion = asyncio.run(text.completion(review, ended=True))
-        assert asyncio.run(reading.hands_over(prompt))
+        assert asyncio.run(reading.uses_policy_ids(prompt))
         prefix = chat_ids(message, tokenizer) if message else tokenizer.encode("The film was")
         [trained] = training_examples([Review(review, True, "short")], tokenizer, chat_share=0.0)
-        assert list(asyncio.run(reading.ids(prompt, completion)).tokens) == prefix + trained.ids
+        assert list(asyncio.run(reading.policy_ids(prompt, completion)).tokens) == prefix + trained.ids
     [example] = training_examples([Review(review, True, "short")], tokenizer, chat_share=1.0)
     assert any(example.ids[: example.start] == chat_ids(message, tokenizer) for message in prompts.TRAINING_CHAT)
 

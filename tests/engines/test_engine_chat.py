@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from evaluation.support.tiny_models import make_tokenizer
-from server.engines.text import ModelText
+from server.engines.text.model_text import ModelText
 from tests.support.engine import Tiny
 from tests.support.reference import greedy, tokenizer
 

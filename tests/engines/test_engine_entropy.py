@@ -224,7 +224,7 @@ def test_a_cascade_that_accepts_everything_samples_the_policy(
 ) -> None:
     """Biases leave six tokens: the end, and both that are reserved, which the policy then draws as themselves, too."""
     prompt = PROMPTS[0]
-    reserved = engines.policy._reservable[:2]
+    reserved = engines.policy._signal_candidates[:2]
     words = [1, *reserved, 500, 12_345, 49_000]
     row = engines.reference.law(prompt, guides)[-1]
     bias = {t: 100.0 - float(row[t] - row[words].max()) for t in words}  # about alike, at the first token

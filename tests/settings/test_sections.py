@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from server.engines.function import load
+from server.engines.rewards.function_reward import load_function
 from server.settings import (
     ClassifierReward,
     FunctionReward,
@@ -162,11 +162,11 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
 )
 def test_a_function_that_cannot_be_loaded_is_a_settings_error(function: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        load(function)
+        load_function(function)
 
 
 def test_a_function_is_loaded_by_its_name() -> None:
-    assert load("posixpath:join") is posixpath.join  # type: ignore[comparison-overlap]
+    assert load_function("posixpath:join") is posixpath.join  # type: ignore[comparison-overlap]
 
 
 def serve(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -10,7 +10,7 @@ from typing import Any, cast
 from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.models import Models, Reward
 from decoders.policy import Policy
-from server.engines.reward_timeout import Guarded
+from server.engines.rewards.reward_timeout import RewardWithTimeout
 from server.engines.toy import ToyPolicy, ToyReward, ToyText
 from server.loading import Loaded
 from tests.support.delegating import DelegatingPolicy
@@ -128,7 +128,9 @@ def world(
 ) -> Loaded:
     """Return what a server serves: the toy where nothing else is given, with rewards under a timeout."""
     named = {"default": ToyReward()} if rewards is None else rewards
-    guarded: dict[str, Reward] = {name: Guarded(name, reward, reward_timeout) for name, reward in named.items()}
+    guarded: dict[str, Reward] = {
+        name: RewardWithTimeout(name, reward, reward_timeout) for name, reward in named.items()
+    }
     return Loaded(
         Models(policy or ToyPolicy(), guarded),
         text or ToyText(),

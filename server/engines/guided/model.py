@@ -1,8 +1,8 @@
 """The guided policy as one vLLM model: the policy and its guides side by side, sharing one paged KV cache manager.
 
 Every sub-model's attention layers get blocks from the same manager, so guides have continuous batching, prefix caching
-and chunked prefill as the policy has. `forward` lines up the hidden states of all, token by token, with the row of the
-batch that each token belongs to; `compute_logits` takes any rows of that and gives the law that each one asked for.
+and chunked prefill as the policy has. `forward` concatenates the hidden states of all, token by token, and the row of
+the batch that each token belongs to; `compute_logits` takes any rows of that and returns the law that each requests.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,9 +23,9 @@ from vllm.model_executor.models.interfaces import has_inner_state, is_attention_
 from vllm.transformers_utils.config import get_config
 
 from server.engines.guided.adapters import merged
+from server.engines.guided.column import Column
 from server.engines.guided.mixing import mix, rows_of, tags
-from server.engines.guided.plan import Column
-from server.engines.guided.rows import held_by
+from server.engines.guided.row_weights import row_weights_of
 from server.engines.guided.shared_layers import common_layers, graft
 from server.engines.guided.shared_weights import share
 
@@ -34,22 +34,24 @@ _MARK = "\0"  # between a sub-model's name and its weights' names
 
 
 class GuidedPolicy(nn.Module):
-    """`hf_config` carries what `server.engines.guided.plan` made: the policy's architecture, and the columns."""
+    """`hf_config` has the policy's architecture and the columns, as `server.engines.guided.plan` puts them there."""
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:  # noqa: ARG002
         super().__init__()
         config = vllm_config.model_config.hf_config
         self._columns = [Column(**column) for column in config.decant_columns]
         device = torch.get_default_device()
-        self._rows = held_by(vllm_config, device)
-        # Where Python runs at every step, not only while a graph is captured, a guide that no row asks for is left out:
-        # the keys and values it would have had are only looked for by requests that ask for it (see `Plan.salt`).
-        self._lazy = vllm_config.compilation_config.cudagraph_mode == CUDAGraphMode.NONE and self._rows.fed
-        self._measuring = True  # as long as there is no real batch: everything is run, so that memory is measured
+        self._rows = row_weights_of(vllm_config, device)
+        # Where Python runs at every step, and not only at a graph's capture, a guide without a weight in the batch does
+        # not run: only requests with a weight for it look for its keys and values (see `Plan.salt`).
+        self._lazy = (
+            vllm_config.compilation_config.cudagraph_mode == CUDAGraphMode.NONE and self._rows.known_before_forward
+        )
+        self._measuring = True  # before the first real batch: all models run, so that vLLM measures their memory
         self._ran: tuple[int, ...] | None = None
         self._widths: list[int] = []
         self._registered = vllm_config.compilation_config.static_forward_context
-        self._starts_at: dict[int, int] = {}  # of a column's model, the layer, where the ones below are the policy's
+        self._starts_at: dict[int, int] = {}  # by column, the first layer that the guide does not share with the policy
 
         self.policy = _build(vllm_config, config, [config.decant_architecture], POLICY)
         self.models = nn.ModuleDict()
@@ -75,7 +77,7 @@ class GuidedPolicy(nn.Module):
         intermediate_tensors: None = None,  # noqa: ARG002 - vLLM's, for pipelines
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states [tokens, policy + guides + DIGITS]; the policy's alone where nobody asks for more."""
+        """Return hidden states [tokens, policy + guides + DIGITS]; the policy's alone if no row is guided."""
         policy, below = self._policy(input_ids, positions, inputs_embeds)
         metadata = get_forward_context().attn_metadata
         self._measuring = metadata is None
@@ -91,7 +93,7 @@ class GuidedPolicy(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def compute_logits(self, hidden_states: Tensor) -> Tensor | None:
-        """Logits [rows, vocabulary] of the law that each row asked for; None on ranks that only contribute to them.
+        """Return logits [rows, vocabulary] of each row's law, or None on ranks that only contribute to them.
 
         Rows may be any of the batch's tokens, in any order: those to sample at, or those of a prompt to be scored.
         """
@@ -101,19 +103,19 @@ class GuidedPolicy(nn.Module):
         policy_hidden, *guides_hidden, tag = torch.split(hidden_states, self._widths, dim=-1)
         policy_hidden = policy_hidden.contiguous()
         policy: Tensor | None = self.policy.compute_logits(policy_hidden)  # type: ignore[operator]
-        if rows.plain and rows.fed and not self._measuring:
+        if rows.plain and rows.known_before_forward and not self._measuring:
             return policy
         hidden = dict(zip(self._ran, guides_hidden, strict=True))
         others = [self._logits(j, policy_hidden, hidden) for j in range(len(self._columns))]
         if policy is None:
             return None
-        if not rows.fed:  # a runner whose processor mixes by itself
-            rows.others = others
+        if not rows.known_before_forward:  # a runner whose processor mixes by itself
+            rows.guide_logits = others
             return policy
         return mix(policy, others, rows.weights(rows_of(tag)), some_plain=rows.mixed)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
-        """The policy's weights, then each guide's, which are marked by its name."""
+        """Load the policy's weights, then each guide's, which its name marks. Return the names of loaded weights."""
         columns = {column.name: column for column in self._columns}
         loaded: set[str] = set()
         for name, group in groupby(weights, lambda pair: pair[0].rpartition(_MARK)[0]):
@@ -131,7 +133,7 @@ class GuidedPolicy(nn.Module):
     def _policy(
         self, input_ids: Tensor, positions: Tensor, inputs_embeds: Tensor | None
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """The policy's last hidden states, and those before each layer where a guide branches off."""
+        """Return the policy's last hidden states, and those before each layer where a guide branches off."""
         out = self.policy(input_ids, positions, None, inputs_embeds)
         if not self._starts_at:
             return out, {}
@@ -139,7 +141,7 @@ class GuidedPolicy(nn.Module):
         return last, dict(zip(sorted(set(self._starts_at.values())), below, strict=True))
 
     def _share(self) -> None:
-        """Once in memory, and once through the layers, what is the same in several models."""
+        """Let models that have weights in common keep them once, and run layers in common once."""
         earlier = [self.policy]
         for j, column in enumerate(self._columns):
             if column.head is not None:
@@ -155,16 +157,16 @@ class GuidedPolicy(nn.Module):
             self.policy.set_aux_hidden_state_layers(tuple(self._starts_at.values()))  # type: ignore[operator]
 
     def _to_run(self) -> tuple[int, ...] | None:
-        """The columns whose models must see this batch; None where the policy is all there is to it."""
+        """Return the columns whose models must run for this batch, or None if the policy alone is needed."""
         models = (j for j, column in enumerate(self._columns) if column.head is None)
         if self._measuring or not self._lazy:
             return tuple(models)
         return None if self._rows.plain else tuple(j for j in models if j in self._rows.used)
 
     def _logits(self, j: int, policy_hidden: Tensor, hidden: dict[int, Tensor]) -> Tensor | None:
-        """A column's logits; None where no row uses it."""
+        """Return a column's logits, or None if no row has a weight for it."""
         column = self._columns[j]
-        if self._rows.fed and not self._measuring and j not in self._rows.used:
+        if self._rows.known_before_forward and not self._measuring and j not in self._rows.used:
             return None
         if column.head is not None:
             return linear(policy_hidden, self.heads[column.name])
@@ -172,7 +174,7 @@ class GuidedPolicy(nn.Module):
 
 
 def _build(vllm_config: VllmConfig, config: Any, architectures: list[str] | None, name: str) -> nn.Module:
-    """A sub-model of its own configuration, with its own names for its attention layers."""
+    """Return a sub-model with its own configuration, and its own names for its attention layers."""
     own = vllm_config.with_hf_config(config, architectures)
     own.model_config.hf_text_config = own.model_config.hf_config.get_text_config()
     with _sliding_window(own, config), set_model_tag(name):
@@ -184,7 +186,7 @@ def _build(vllm_config: VllmConfig, config: Any, architectures: list[str] | None
 
 @contextmanager
 def _sliding_window(vllm_config: VllmConfig, config: Any) -> Iterator[None]:
-    """Attention layers read the window of a model that slides everywhere from the cache's settings: the policy's."""
+    """Set the model's own window while it is built: attention layers read it from the policy's cache settings."""
     cache = vllm_config.cache_config
     before = cache.sliding_window
     text = config.get_text_config()
@@ -198,7 +200,7 @@ def _sliding_window(vllm_config: VllmConfig, config: Any) -> Iterator[None]:
 
 
 def _starts(metadata: Any, device: torch.device) -> Tensor:
-    """Where each row's tokens begin [rows + 1], as attention layers know it; no rows in a run that only measures."""
+    """Return where each row's tokens begin [rows + 1], from the attention metadata; no rows in a run that measures."""
     if metadata is None:
         return torch.zeros(2, dtype=torch.int32, device=device)
     if isinstance(metadata, dict):

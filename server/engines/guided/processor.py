@@ -1,7 +1,7 @@
-"""The hook by which requests reach the guided model in vLLM's V1 runner.
+"""The logits processor that brings requests' weights to the guided model in vLLM's V1 runner.
 
-It changes no logits: it only tells the model, before each forward pass, what the rows of the batch ask for. The model
-mixes when it computes logits, so all that vLLM does with logits (log-probabilities, grammars, biases, penalties,
+It changes no logits: before each forward pass it sets the weights of the batch's rows for the model. The model mixes
+when it computes logits, so all that vLLM does with logits (log-probabilities, grammars, biases, penalties,
 truncation) is done to the guided law, and what is masked stays masked.
 """
 
@@ -12,7 +12,7 @@ from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from server.engines.guided.rows import check, held_by, state
+from server.engines.guided.row_weights import check, requested_weights, row_weights_of
 
 
 class GuidedRows(LogitsProcessor):  # type: ignore[misc]
@@ -21,16 +21,18 @@ class GuidedRows(LogitsProcessor):  # type: ignore[misc]
         check(sampling_params.extra_args)
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:  # noqa: ARG002
-        self._rows = held_by(vllm_config, device)
-        self._rows.fed = True
+        self._rows = row_weights_of(vllm_config, device)
+        self._rows.known_before_forward = True
 
     def is_argmax_invariant(self) -> bool:
         return True
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
         if batch_update is not None:
-            process_dict_updates(self._rows.asked, batch_update, lambda params, *_: state(params.extra_args))
-            self._rows.set(batch_update.batch_size)
+            process_dict_updates(
+                self._rows.requested, batch_update, lambda params, *_: requested_weights(params.extra_args)
+            )
+            self._rows.update(batch_update.batch_size)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         return logits

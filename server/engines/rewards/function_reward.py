@@ -1,0 +1,93 @@
+"""A reward that is a Python function: how it is found, and how it is called."""
+
+import asyncio
+import importlib
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from server.engines.rewards.batcher import Pair
+from server.engines.rewards.reward_values import as_rewards
+from server.settings import SettingsError
+
+Rewards = list[float | None]
+Function = Callable[[list[str], list[str]], Sequence[float | None]]
+
+
+def import_beside(config: Path | None) -> None:
+    """Add the settings file's folder to the end of `sys.path`, so that its modules hide no others."""
+    folder = str(config.parent.resolve()) if config is not None else None
+    if folder is not None and folder not in sys.path:
+        sys.path.append(folder)
+
+
+def load_function(function: str) -> Function:
+    """Return the function at `package.module:callable`.
+
+    Raises `SettingsError` if it cannot be imported, or cannot be called as (prompts, completions).
+    """
+    module, name = function.split(":")
+    try:
+        imported = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # whatever its author's code may raise
+        message = " ".join(str(error).split())
+        message = message if isinstance(error, ImportError) else f"{type(error).__name__}: {message}"
+        raise SettingsError(f"cannot import '{module}': {message}") from error
+    if not hasattr(imported, name):
+        file = getattr(imported, "__file__", None) or "built in"
+        raise SettingsError(f"'{module}' ({file}) has no '{name}'")
+    loaded: Function = getattr(imported, name)
+    if not callable(loaded):
+        raise SettingsError(f"'{function}' is not callable")
+    if inspect.iscoroutinefunction(loaded):
+        raise SettingsError(f"'{function}' is async; it has to be a plain function, which is called in a thread")
+    try:
+        signature = inspect.signature(loaded)
+    except ValueError:  # some built-in functions have no signature
+        return loaded
+    try:
+        signature.bind([], [])
+    except TypeError as error:
+        raise SettingsError(f"'{function}' is not called as (prompts, completions): {error}") from error
+    return loaded
+
+
+def call_in_thread(function: Function) -> Callable[[Sequence[Pair]], asyncio.Future[Rewards]]:
+    """Return what scores a batch of prompts and completions by `function`, in a new thread for each batch.
+
+    A daemon thread each time, and no pool: a function that never returns then takes a thread, and neither takes a place
+    in a pool nor keeps the server from exiting.
+    """
+
+    def score(pairs: Sequence[Pair]) -> asyncio.Future[Rewards]:
+        prompts = [prompt.text for prompt, _ in pairs]
+        completions = [candidate.text for _, candidate in pairs]
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Rewards] = loop.create_future()
+
+        def settle(result: Rewards | None, error: BaseException | None) -> None:
+            if answer.done():  # the batch was abandoned
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(result or [])
+
+        def run() -> None:
+            result: Rewards | None = None
+            error: BaseException | None = None
+            try:
+                result = as_rewards(function(prompts, completions))
+            except BaseException as raised:
+                # SystemExit and its like must not end the server, and a future cannot hold a StopIteration.
+                plain = isinstance(raised, Exception) and not isinstance(raised, StopIteration)
+                error = raised if plain else RuntimeError(f"{type(raised).__name__}: {raised}")
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, result, error)
+
+        threading.Thread(target=run, name="reward", daemon=True).start()
+        return answer
+
+    return score
