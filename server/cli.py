@@ -1,24 +1,20 @@
-"""The command line: thin."""
+"""The command line: options and exit statuses; `server.commands` has the work."""
 
 import logging
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 import uvloop
 
 from decoders.errors import DecantError
-from server import starting
+from server import commands, starting
 from server.installed import NO_ENGINE, describe, engine
-from server.settings import ServerSettings, Settings, SettingsError
+from server.settings import Settings, SettingsError
 from server.starting import make_demo
-
-if TYPE_CHECKING:
-    from server.http.request_file import Bodies
-    from server.loading import Loaded
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,8 +26,8 @@ keys = typer.Typer(no_args_is_help=True, help="Bearer keys for server.api_keys_f
 app.add_typer(keys, name="keys")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(given: bool) -> None:
+    if given:
         typer.echo(describe())
         raise typer.Exit
 
@@ -39,7 +35,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print versions, and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print versions, and exit.")
     ] = False,
 ) -> None:
     pass
@@ -61,7 +57,7 @@ def serve(
         if config is None and not toy:
             typer.secho("No --config: serving the demo models (SmolLM2-135M-Instruct, a sentiment reward).", err=True)
             make_demo()
-        alive = uvloop.run(_serve(settings, settings.server, toy=toy))
+        alive = uvloop.run(commands.serve(settings, toy=toy))
         raise typer.Exit(0 if alive else 1)
     except SettingsError as error:
         raise _refused(error) from error
@@ -112,7 +108,7 @@ def calibrate(
             raise SettingsError("say where to keep rollouts: calibration.store, or DECANT_CALIBRATION__STORE")
         if config is None and not toy:
             make_demo()
-        raise typer.Exit(uvloop.run(_calibrate(settings, bodies, reward, rollouts, toy=toy)))
+        raise typer.Exit(uvloop.run(commands.fill_store(settings, bodies, reward, rollouts, toy=toy)))
     except SettingsError as error:
         raise _refused(error) from error
     except RequestFileError as error:
@@ -173,69 +169,8 @@ def _refused(error: SettingsError) -> typer.Exit:
     return typer.Exit(2)
 
 
-async def _serve(settings: Settings, server: ServerSettings, *, toy: bool) -> bool:
-    from server.http.uvicorn_server import serve as run
-    from server.warmup import warm_up
-
-    loaded = _load(settings, toy=toy)
-    try:
-        await warm_up(loaded)
-    except BaseException:
-        await loaded.aclose()
-        raise
-    policy = loaded.models.policy
-    guides, rewards = (", ".join(names) or "none" for names in (policy.guides, loaded.kinds))
-
-    def started(url: str) -> None:
-        what = f"'{policy.name}' (guides: {guides}; rewards: {rewards})"
-        typer.secho(f"Decant serves {what} at {url}", err=True, fg="green")
-
-    return await run(loaded, server, started)
-
-
-async def _calibrate(
-    settings: Settings, bodies: "Bodies", names: list[str] | None, rollouts: int | None, *, toy: bool
-) -> int:
-    """Fill the store, with a progress bar; the process's exit status."""
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    from server.calibration.filling import calibrate
-    from server.http.request_file import policy_prompts
-    from server.warmup import warm_up
-
-    loaded = _load(settings, toy=toy)
-    try:
-        await warm_up(loaded)
-        models = loaded.models
-        rewards = list(models.resolve_rewards(dict.fromkeys(names or models.rewards, 1.0)))
-        if not rewards:
-            raise SettingsError("there is no reward to calibrate: name some under rewards")
-        count = rollouts or settings.calibration.rollouts
-        work = await policy_prompts(bodies, loaded.text)
-        width = max(1, settings.server.max_sequences // count)
-        with Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn()) as bar:
-            task = bar.add_task("Calibrating prompts", total=len(work))
-            failures = await calibrate(models, work, rewards, count, width, lambda: bar.advance(task))
-    except DecantError as error:
-        raise SettingsError(str(error)) from error
-    finally:
-        await loaded.aclose()
-    for failure in failures:
-        typer.secho(f"line {failure.line}: {failure.why}", err=True, fg="red")
-    typer.echo(f"{len(work) - len(failures)} of {len(work)} prompts have {count} rollouts of {', '.join(rewards)}")
-    return 1 if failures else 0
-
-
-def _load(settings: Settings, *, toy: bool) -> "Loaded":
-    from server import loading
-
-    return (
-        loading.toy(settings) if toy else loading.build(settings, lambda what: typer.echo(f"loading {what}", err=True))
-    )
-
-
 def _leave(number: int, frame: object) -> NoReturn:  # noqa: ARG001
-    """Told to stop while the engines start: leave in the ordinary way, so that their processes end too."""
+    """Exit at a signal that comes while the engines start, by an exception, so that their processes end too."""
     raise SystemExit(128 + number)
 
 

@@ -8,7 +8,7 @@ TIMEOUT = 4.0  # seconds
 
 
 def ready() -> str | None:
-    """Nothing if /readyz answers 200, else what it does instead."""
+    """Return None if /readyz answers 200, or else an error message."""
     port = os.environ.get("DECANT_SERVER__PORT") or "8000"
     try:
         with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=TIMEOUT):

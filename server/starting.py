@@ -1,4 +1,4 @@
-"""From a command's options to settings that were checked as far as that is cheap."""
+"""From a command's options to settings, checked as far as that is cheap."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +16,13 @@ DEMO = "SmolLM2-135M-Instruct"
 def settings(
     config: Path | None, *, toy: bool = False, serving: bool = True, server: Mapping[str, Any] | None = None
 ) -> Settings:
-    """The settings of `config`, of the toy, or else of the demo, whose models may be yet to be made.
+    """Return the settings of `config`, of the toy, or of the demo (whose models may still have to be made).
 
-    `server` overrides fields of that name. Raises `SettingsError` with every problem that was found.
+    Args:
+        serving: The command opens the server's port.
+        server: Values that override those of the section `server`.
+
+    Raises `SettingsError` with every problem that was found.
     """
     problems: list[str] = []
     models = True
@@ -29,17 +33,17 @@ def settings(
         defaults, models = _demo(problems)
     import_beside(config)
     found = read(config, defaults)
-    if found.parts.server is not None:
-        found.parts.server = found.parts.server.model_copy(update=server or {})
+    if found.sections.server is not None:
+        found.sections.server = found.sections.server.model_copy(update=server or {})
     problems += found.problems
-    problems += preflight.problems(found.parts, toy=toy, models=models, serving=serving)
+    problems += preflight.problems(found.sections, toy=toy, models=models, serving=serving)
     if problems or found.settings is None:
         raise SettingsError(*problems)
-    return found.settings.model_copy(update={"server": found.parts.server})
+    return found.settings.model_copy(update={"server": found.sections.server})
 
 
 def make_demo() -> None:
-    """Make the demo's models, if they are not there yet. Raises `SettingsError`."""
+    """Make the demo's models, unless they exist. Raises `SettingsError`."""
     from server.demo.world import DemoUnavailable, ensure
 
     try:
@@ -49,11 +53,11 @@ def make_demo() -> None:
 
 
 def _demo(problems: list[str]) -> tuple[dict[str, Any], bool]:
-    """The demo's settings, and whether its models are there to be looked at."""
+    """Return the demo's settings, and whether its models exist; a problem is appended to `problems`."""
     from server.demo.world import DemoUnavailable, located
 
     unknown: dict[str, Any] = {"policy": {"model": DEMO}}
-    if engine() is None:  # which is said once, of any settings
+    if engine() is None:  # a problem that preflight reports for any settings
         return unknown, False
     try:
         world = located()

@@ -25,8 +25,9 @@ ROOMS = (  # a file imports from its own room and from those above it, never fro
     "server/runtime",
     "server/http",
     "server/demo",
-    "server/preflight.py",
+    "server/preflight",
     "server/starting.py",
+    "server/commands.py",
     "server/cli.py",
 )
 HTTP = {"fastapi", "starlette", "uvicorn"}

@@ -1,29 +1,22 @@
-"""All settings in one frozen object: defaults, then one YAML file, then `DECANT_...` in the environment."""
+"""All settings in one frozen object: defaults, then one YAML file, then `DECANT_...` in the environment.
 
-from server.settings.sections import (
-    ENGINES,
-    AnyGuide,
+In a variable's name, two underscores go one step down: DECANT_SERVER__PORT=9000, DECANT_POLICY__MODEL=/models/policy.
+"""
+
+from server.settings.guides import AnyGuide, ArmGuide, ImplicitGuide, ModelGuide, QHeadGuide
+from server.settings.rewards import (
     AnyReward,
-    ArmGuide,
-    CalibrationSettings,
     ClassifierReward,
-    EngineArgs,
     FunctionReward,
     GuideReward,
     HttpReward,
-    ImplicitGuide,
-    ModelGuide,
     ModelReward,
-    PolicySettings,
     ProcessReward,
-    QHeadGuide,
     RewardSettings,
-    Section,
-    ServerSettings,
-    Settings,
-    SettingsError,
     Template,
 )
+from server.settings.section import EngineArgs, Section, SettingsError
+from server.settings.sections import ENGINES, CalibrationSettings, PolicySettings, ServerSettings, Settings
 
 __all__ = [
     "ENGINES",

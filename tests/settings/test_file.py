@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from server.settings import SettingsError
-from server.settings.file import load
 from server.settings.reading import read, read_settings
+from server.settings.settings_file import read_file
 
 
 def file(tmp_path: Path, text: str) -> Path:
@@ -62,7 +62,7 @@ def test_a_name_that_yaml_reads_as_something_else_is_told(tmp_path: Path, key: s
     ],
 )
 def test_what_is_no_settings_file_is_one_line(tmp_path: Path, text: str, words: str) -> None:
-    values, wrong = load(file(tmp_path, text))
+    values, wrong = read_file(file(tmp_path, text))
     assert (values, len(wrong)) == ({}, 1)
     assert words in wrong[0]
     assert "\n" not in wrong[0]
@@ -71,13 +71,13 @@ def test_what_is_no_settings_file_is_one_line(tmp_path: Path, text: str, words: 
 def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "decant.yaml"
     path.write_bytes(b"policy: {model: \xff}")
-    values, wrong = load(path)
+    values, wrong = read_file(path)
     assert values == {}
     assert "utf-8" in wrong[0]
 
 
 def test_an_empty_file_is_a_file(tmp_path: Path) -> None:
-    assert load(file(tmp_path, "# nothing yet\n")) == ({}, [])
+    assert read_file(file(tmp_path, "# nothing yet\n")) == ({}, [])
 
 
 def test_what_an_unreadable_file_may_say_is_not_called_missing(tmp_path: Path) -> None:

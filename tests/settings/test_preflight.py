@@ -28,7 +28,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(**sections: Any) -> list[str]:
     values = {"policy": {"model": POLICY}, "server": {"port": 0}, **sections}
-    return preflight.problems(read(None, values, {}).parts)
+    return preflight.problems(read(None, values, {}).sections)
 
 
 def reward(**fields: Any) -> list[str]:
@@ -176,7 +176,7 @@ def test_a_port_in_use_is_told() -> None:
         port = other.getsockname()[1]
         assert found(server={"port": port}) == [f"server.port: something listens on 127.0.0.1 port {port} already"]
         values = {"policy": {"model": POLICY}, "server": {"port": port}}
-        assert preflight.problems(read(None, values, {}).parts, serving=False) == []
+        assert preflight.problems(read(None, values, {}).sections, serving=False) == []
     assert found(server={"port": port}) == []
 
 

@@ -1,4 +1,4 @@
-"""The settings file, read strictly: YAML as it is written, where YAML itself would let the last of two keys win."""
+"""The settings file, read strictly: a key that occurs twice is a mistake, where YAML alone would take the last one."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -8,7 +8,7 @@ import yaml
 
 
 class _Strict(yaml.SafeLoader):
-    """Collects what a settings file may not hold: a key twice in one place, and a key that YAML takes for no text."""
+    """Collects mistakes: a key that occurs twice in one mapping, and a key that YAML does not read as text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -29,8 +29,8 @@ class _Strict(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The values of a settings file, and one line for each thing that is wrong with it as a file."""
+def read_file(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of a settings file, and a line for each mistake in it as a file."""
     if not path.is_file():
         return {}, [f"there is no settings file {path}"]
     try:
@@ -38,7 +38,7 @@ def load(path: Path) -> tuple[dict[str, Any], list[str]]:
         values = loader.get_single_data()
     except (OSError, ValueError, yaml.YAMLError) as error:
         return {}, [f"{path}: {' '.join(str(error).split())}"]
-    # Anchors are constructed once for each use, and merges check their mapping again.
+    # A mapping with an anchor is checked at each use, and would be reported as often.
     problems = [f"{path}: {problem}" for problem in dict.fromkeys(loader.problems)]
     if values is None:
         return {}, problems

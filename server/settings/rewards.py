@@ -1,0 +1,102 @@
+"""The sections of rewards, one class for each kind."""
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from server.settings.section import EngineArgs, Section
+
+Template = Literal["own", "policy", "none"]
+"""The chat template by which a reward reads a chat: the reward model's own, the policy's, or none."""
+
+
+class RewardSettings(Section):
+    timeout_s: PositiveFloat = Field(60.0, description="How long one call may take before it is a failure.")
+
+
+class ModelReward(RewardSettings):
+    model: str
+    engine: EngineArgs = Field(default_factory=dict)
+    label: int | None = Field(None, ge=0, description="Which output is the reward, for a model with several.")
+    activation: bool = Field(False, description="Apply the model's sigmoid or softmax; raw scores by default.")
+    template: Template | None = Field(
+        None,
+        description="How a chat is read: by the model's own chat template, as the policy's template rendered it, or as "
+        "plain text. By default `own` for a model that has a chat template, else `policy`.",
+    )
+
+
+class ClassifierReward(ModelReward):
+    """A sequence classifier in a pooling engine: one score for prompt and completion."""
+
+    kind: Literal["classifier"] = "classifier"
+
+
+class ProcessReward(ModelReward):
+    """A token classifier in a pooling engine: a score per token, or per step where the model scores steps at a tag.
+
+    Steps are those of the completion alone, also of one that is not finished. A tag or a separator in the prompt or in
+    the chat template, or a tag that the completion itself says, makes no step.
+    """
+
+    kind: Literal["process"] = "process"
+    reduce: Literal["last", "min", "mean", "product"] = "last"
+    step_tag: str | None = Field(None, description="The token that the model scores steps at, such as <extra_0>.")
+    step_separator: str = Field(
+        "\n\n", min_length=1, description="What separates steps in the assistant's turn; blank steps are none."
+    )
+
+    @model_validator(mode="after")
+    def _product_of_probabilities(self) -> "ProcessReward":
+        if self.reduce == "product" and not self.activation:
+            raise ValueError("reduce: product multiplies probabilities: set activation: true")
+        return self
+
+
+class FunctionReward(RewardSettings):
+    """A Python function (prompts, completions) -> list[float | None], called in threads with batches.
+
+    None says that the reward does not apply to that completion.
+    """
+
+    kind: Literal["function"] = "function"
+    function: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:callable")
+    scores_all: bool = Field(
+        False, description="It has a finite number for every completion, so that bounds on KL may be reported."
+    )
+    max_batch: PositiveInt = 64
+
+
+class HttpReward(RewardSettings):
+    """Another server's /classify or /pooling endpoint (vLLM's schema)."""
+
+    kind: Literal["http"] = "http"
+    url: str = Field(pattern=r"^https?://.+/(classify|pooling)$", description="http://HOST:PORT/classify or /pooling")
+    model: str | None = None
+    api_key_env: str | None = Field(None, description="The environment variable that holds the bearer key.")
+    label: int | None = Field(None, ge=0)
+    activation: bool = False
+    template: Template = Field("own", description="How a chat is read: `own` sends messages, the others send text.")
+    max_batch: PositiveInt = 64
+    retries: int = Field(1, ge=0, le=5, description="Further tries after a failed connection, a 429, a 502 or a 503.")
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(url)  # raises ValueError, as `port` does
+        if not parts.hostname or parts.port == 0 or any(character.isspace() for character in url):
+            raise ValueError(f"'{url}' is no address of a server")
+        return url
+
+
+class GuideReward(RewardSettings):
+    """A guide as a sequence reward: sum_t log pi_r(y_t | x, y_<t) in nats, minus its reference's if it is implicit."""
+
+    kind: Literal["guide"] = "guide"
+    guide: str
+
+
+AnyReward = Annotated[
+    ClassifierReward | ProcessReward | FunctionReward | HttpReward | GuideReward, Field(discriminator="kind")
+]
