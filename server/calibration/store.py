@@ -1,8 +1,8 @@
 """The calibration store: rewards of policy samples, kept in SQLite from one request to the next.
 
-A row belongs to a prompt's tokens, a way of sampling, a policy and a reward, the last two as the settings describe
-them. It is a cache: what it cannot read it does not have, and what it cannot write is only not kept. Processes may
-share a file: each row is written in one transaction, which a kill leaves either whole or undone.
+A row has the rewards of one prompt's samples, by one way of sampling, policy and reward: see `server.calibration.keys`.
+The store is a cache: a row that cannot be read counts as missing, and one that cannot be written is not kept. Processes
+may share a file: each row is written in one transaction, so a kill leaves the old row or the new one.
 """
 
 import asyncio
@@ -34,14 +34,18 @@ PRAGMA user_version = 1;
 
 
 class CalibrationStore:
-    """`decoders.models.Calibration` in a file. All its work is done in one thread of its own."""
+    """`decoders.models.Calibration` in an SQLite file, which one thread reads and writes."""
 
     def __init__(
         self, path: Path, policy: str, rewards: Mapping[str, str], rollouts: int = 100, max_entries: int = 100_000
     ) -> None:
-        """`policy` and `rewards` say what these are: others of the same name have rows of their own.
+        """Args:
+            policy: What decides the policy's outputs, as `model_identity` returns it.
+            rewards: The same of each reward, by name, as `reward_identities` returns it.
+            rollouts: How many each prompt is to have.
+            max_entries: The least recently used rows beyond this number are deleted.
 
-        Raises `SettingsError`.
+        Raises `SettingsError` if the file cannot be used.
         """
         self.rollouts = rollouts
         self._policy = policy
@@ -77,7 +81,7 @@ class CalibrationStore:
         row = self._row(key)
         if row is None:
             return ()
-        with suppress(sqlite3.OperationalError):  # another process writes, for long: the row is read all the same
+        with suppress(sqlite3.OperationalError):  # another process holds the lock: the mark is left out
             self._database.execute("UPDATE rollouts SET used = ? WHERE key = ?", (time.time_ns(), key))
         rewards = _unpack(*row)
         if rewards is None:
@@ -86,7 +90,7 @@ class CalibrationStore:
         return rewards
 
     def _write(self, key: bytes, rewards: Sequence[float | None]) -> None:
-        """Put the rewards in the place of fewer, or of a malformed row, and let the least recently used go."""
+        """Store the rewards, unless the row has as many already, and delete the least recently used rows."""
         with self._database:  # one transaction
             self._database.execute("BEGIN IMMEDIATE")
             row = self._row(key)
@@ -102,7 +106,7 @@ class CalibrationStore:
             )
 
     def _row(self, key: bytes) -> tuple[bytes | None, object] | None:
-        """The rewards, None where they are no bytes at all, and how many they should be; None where there is no row."""
+        """Return the packed rewards (None if they are no bytes) and their number, or None if there is no row."""
         row: tuple[bytes | None, object] | None = self._database.execute(
             "SELECT CASE typeof(rewards) WHEN 'blob' THEN rewards END, count FROM rollouts WHERE key = ?", (key,)
         ).fetchone()
@@ -114,7 +118,7 @@ def _pack(rewards: Sequence[float | None]) -> bytes:
 
 
 def _unpack(packed: bytes | None, count: object) -> list[float | None] | None:
-    """What `_pack` was given; None where these are not its bytes."""
+    """Return the rewards that `_pack` packed, or None if these are not its bytes."""
     if packed is None or len(packed) % 8 or len(packed) // 8 != count:
         return None
     values = array("d", packed)
@@ -136,6 +140,6 @@ def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last rows, and breaks none
+    database.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last rows, and damages none
     database.executescript(SCHEMA)
     return database

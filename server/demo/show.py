@@ -1,6 +1,6 @@
-"""`decant demo`: a server on the demo models, six prompts asked in many ways, what they answer and what it is worth.
+"""`decant demo`: a server on the demo models, six prompts with many decodings, their answers and what these are worth.
 
-Everything goes over HTTP to a server of its own process, as a client would see it.
+All requests go over HTTP to a server in a process of its own, as a client's would.
 """
 
 import os
@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
+from server.demo.decodings import DECODINGS, Decoding, Figures, ask, mean
 from server.demo.prompts import PROMPTS, DemoPrompt
-from server.demo.ways import WAYS, Row, Way, ask, mean
 from server.demo.world import ensure
 
 NEXT = """curl -s http://127.0.0.1:8000/v1/chat/completions -d '{
@@ -32,17 +32,17 @@ generated, every candidate's, and for a calibrated row, the first time, 32 rollo
 with the six prompts asked at once; sample and guided rows ask for four answers each. A dash: no divergence is known.
 """
 WIDTH = 120
-_WIDEST = max(len(way.name) for way in WAYS)
+_WIDEST = max(len(decoding.name) for decoding in DECODINGS)
 _ADDRESS = re.compile(r"at (http://\S+)")
 
 
 def show() -> int:
-    """Run the demo; the process's exit status."""
+    """Run the demo; return the process's exit status."""
     console = Console()
-    if console.width < WIDTH:  # a pipe or a narrow window: the numbers matter more than the frame
+    if console.width < WIDTH:  # a pipe or a narrow window, which would cut the numbers
         console = Console(width=WIDTH)
     console.print("[bold]Decant's demo[/]: SmolLM2-135M-Instruct, rewarded for positive sentiment, on this machine.\n")
-    ensure()  # with its own progress bar, where the models are still to be made
+    ensure()  # with its own progress bar if the models must be made
     with _server(console) as url, httpx.Client(base_url=url, timeout=600) as client:
         rows = _ask(client, console)
     console.print(_texts(rows))
@@ -55,7 +55,7 @@ def show() -> int:
 
 @contextmanager
 def _server(console: Console) -> Iterator[str]:
-    """A server process on a free port of this machine; its address."""
+    """Start a server process on a free port; yield its address, and stop it at the end."""
     command = [sys.executable, "-m", "server.cli", "serve", "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert process.stderr is not None
@@ -78,23 +78,23 @@ def _server(console: Console) -> Iterator[str]:
             process.kill()
 
 
-def _ask(client: httpx.Client, console: Console) -> dict[DemoPrompt, dict[Way, Row]]:
-    """All prompts at once in each way: the engine batches them."""
-    rows: dict[DemoPrompt, dict[Way, Row]] = {prompt: {} for prompt in PROMPTS}
+def _ask(client: httpx.Client, console: Console) -> dict[DemoPrompt, dict[Decoding, Figures]]:
+    """Request each decoding for all prompts at once: the engine batches them."""
+    rows: dict[DemoPrompt, dict[Decoding, Figures]] = {prompt: {} for prompt in PROMPTS}
     columns = (SpinnerColumn(), *Progress.get_default_columns()[:2], TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress, ThreadPoolExecutor(len(PROMPTS)) as pool:
-        task = progress.add_task("Asking", total=len(PROMPTS) * len(WAYS))
-        for way in WAYS:
-            progress.update(task, description=f"Asking six prompts: {way.name}")
-            asked = {pool.submit(ask, client, prompt, way): prompt for prompt in PROMPTS}
+        task = progress.add_task("Asking", total=len(PROMPTS) * len(DECODINGS))
+        for decoding in DECODINGS:
+            progress.update(task, description=f"Asking six prompts: {decoding.name}")
+            asked = {pool.submit(ask, client, prompt, decoding): prompt for prompt in PROMPTS}
             for answer in as_completed(asked):
-                rows[asked[answer]][way] = answer.result()
+                rows[asked[answer]][decoding] = answer.result()
                 progress.advance(task)
     return rows
 
 
-def _texts(rows: dict[DemoPrompt, dict[Way, Row]]) -> Table:
-    """What was answered, in some of the ways."""
+def _texts(rows: dict[DemoPrompt, dict[Decoding, Figures]]) -> Table:
+    """Return the answers of the decodings that are shown."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True, min_width=_WIDEST)
     table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=WIDTH - _WIDEST - 10)
@@ -102,24 +102,24 @@ def _texts(rows: dict[DemoPrompt, dict[Way, Row]]) -> Table:
     for prompt, answers in rows.items():
         kind = "to answer" if prompt.chat else "to continue"
         table.add_row(f"[cyan]{kind}[/]", f"[bold cyan]{prompt.text}[/]")
-        for way, row in answers.items():
-            if way.shown:
-                table.add_row(way.name, " ".join(row.text.split()), f"{row.rewards['default']:+.2f}")
+        for decoding, row in answers.items():
+            if decoding.shown:
+                table.add_row(decoding.name, " ".join(row.text.split()), f"{row.rewards['default']:+.2f}")
         table.add_section()
     return table
 
 
-def _means(rows: dict[DemoPrompt, dict[Way, Row]]) -> Table:
-    """Every way, over the six prompts."""
+def _means(rows: dict[DemoPrompt, dict[Decoding, Figures]]) -> Table:
+    """Return the figures of each decoding, means over the six prompts."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("mean of six prompts", no_wrap=True, min_width=_WIDEST)
     for name in ("reward", "gain", "tone", "brevity", "KL", "tokens", "seconds"):
         table.add_column(name, justify="right", no_wrap=True, min_width=8)
-    means = {way: mean([answers[way] for answers in rows.values()]) for way in WAYS}
-    plain = means[WAYS[0]].rewards["default"]
-    for way, row in means.items():
+    means = {decoding: mean([answers[decoding] for answers in rows.values()]) for decoding in DECODINGS}
+    plain = means[DECODINGS[0]].rewards["default"]
+    for decoding, row in means.items():
         reward = row.rewards["default"]
         numbers = [f"{reward:+.2f}", f"{reward - plain:+.2f}", *(f"{row.rewards[r]:+.2f}" for r in ("tone", "brevity"))]
         kl = "-" if row.kl is None else f"{row.kl:.2f}"
-        table.add_row(way.name, *numbers, kl, f"{row.tokens:.0f}", f"{row.seconds:.1f}")
+        table.add_row(decoding.name, *numbers, kl, f"{row.tokens:.0f}", f"{row.seconds:.1f}")
     return table

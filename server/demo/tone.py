@@ -8,9 +8,9 @@ from typing import Any
 
 
 def vader(prompts: list[str], completions: list[str]) -> list[float]:
-    """VADER's compound score of each completion, in [-1, 1]; the prompts do not count.
+    """Return VADER's compound score of each completion, in [-1, 1]; the prompts do not count.
 
-    Raises ImportError where the `vaderSentiment` package is missing.
+    Raises ImportError if the `vaderSentiment` package is missing.
     """
     del prompts
     return [float(_analyzer().polarity_scores(text)["compound"]) for text in completions]
@@ -18,7 +18,7 @@ def vader(prompts: list[str], completions: list[str]) -> list[float]:
 
 @lru_cache(maxsize=1)
 def _analyzer() -> Any:
-    # Reads a 400 kB lexicon, so not before the first score is asked for.
+    # It reads a lexicon of 400 kB, so it is made only for the first score.
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     return SentimentIntensityAnalyzer()

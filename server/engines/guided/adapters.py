@@ -11,24 +11,24 @@ from torch import Tensor
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
-# What changes the merge: each must be absent, or as good as absent.
+# Options that would change the merge: each must be absent or off.
 _REFUSED = ("use_dora", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias", "use_qalora")
 
 
 def read_config(adapter: str) -> dict[str, Any]:
-    """The adapter's configuration. Raises ValueError for one that is not a plain LoRA."""
+    """Return the adapter's configuration. Raises ValueError if it is not a plain LoRA."""
     config: dict[str, Any] = json.loads(_file(adapter, CONFIG).read_text(encoding="utf-8"))
-    odd = [name for name in _REFUSED if config.get(name)]
+    unsupported = [name for name in _REFUSED if config.get(name)]
     if config.get("bias", "none") != "none":
-        odd.append("bias")
-    if config.get("peft_type") != "LORA" or odd:
-        what = ", ".join(odd) or f"peft_type {config.get('peft_type')}"
+        unsupported.append("bias")
+    if config.get("peft_type") != "LORA" or unsupported:
+        what = ", ".join(unsupported) or f"peft_type {config.get('peft_type')}"
         raise ValueError(f"the adapter {adapter} is not a plain LoRA ({what}): merge it with PEFT, and name the result")
     return config
 
 
 def merged(weights: Iterable[tuple[str, Tensor]], adapter: str) -> Iterator[tuple[str, Tensor]]:
-    """`weights` by name, the adapter's change added in float32. Raises ValueError where any of it finds no place."""
+    """Yield `weights` with the adapter's change added in float32. Raises ValueError if a change has no weight."""
     config = read_config(adapter)
     rank = config["r"]
     scale = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
@@ -46,7 +46,7 @@ def merged(weights: Iterable[tuple[str, Tensor]], adapter: str) -> Iterator[tupl
 
 
 def _pairs(adapter: str) -> dict[str, tuple[Tensor, Tensor]]:
-    """A and B by the name of the weight they change."""
+    """Return A and B by the name of the weight that they change."""
     from safetensors.torch import load_file
 
     tensors: dict[str, torch.Tensor] = load_file(_file(adapter, WEIGHTS))
@@ -59,7 +59,7 @@ def _pairs(adapter: str) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _file(adapter: str, name: str) -> Path:
-    """A file of an adapter: a folder's, or that of a model id."""
+    """Return a file of an adapter, which is a folder or a model id."""
     from transformers.utils import cached_file
 
     return Path(cached_file(adapter, name))

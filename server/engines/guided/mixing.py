@@ -1,9 +1,9 @@
-"""The guided law as arithmetic on logits, and how a row of hidden states says whose it is. Pure torch.
+"""The guided law as arithmetic on logits, and the tags that say which row a hidden state belongs to. Pure torch.
 
     log p(v) = w_0 log pi(v) + sum_j w_j log pi_j(v) + const
 
-Whatever is constant over a row cancels in the softmax, so raw logits are added instead of their log-softmaxes: the same
-law for less. A Q head's scores, which are no logits, are added alike: that is exp(w_j Q_j).
+What is constant over a row cancels in the softmax, so raw logits are added instead of their log-softmaxes: the same law
+at a lower cost. A Q head's scores are added in the same way, which multiplies the law by exp(w_j Q_j).
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,17 @@ DIGITS = 2
 
 
 def mix(policy: Tensor, others: Sequence[Tensor | None], weights: Tensor, *, some_plain: bool) -> Tensor:
-    """Mixed logits in float32, of the shape of `policy` [rows, vocabulary]; `policy` may be overwritten.
+    """Return the mixed logits in float32, of the shape of `policy` [rows, vocabulary].
 
-    `others[j]` are logits [rows, any vocabulary] with weights[:, 1 + j], or None where no row uses them. A vocabulary
-    that is longer than the policy's is cut; where it is shorter, the tokens that it lacks (padding) have probability 0
-    in the rows that use it. With `some_plain`, rows of weight zero are kept from what is not finite in the others.
+    A guide's vocabulary that is longer than the policy's is cut; if it is shorter, the tokens that it lacks (padding)
+    have probability 0 in the rows that use the guide.
+
+    Args:
+        policy: Its logits [rows, vocabulary], which may be overwritten.
+        others: Logits [rows, any vocabulary] of column j, or None if no row uses them.
+        weights: [rows, 1 + columns], the policy's first.
+        some_plain: Mask a guide's logits in rows without a weight for it: its KV cache was never filled there, so that
+            0 * inf could give NaN.
     """
     mixed = policy.float().mul_(weights[:, :1])
     for j, other in enumerate(others, 1):
@@ -38,7 +44,7 @@ def mix(policy: Tensor, others: Sequence[Tensor | None], weights: Tensor, *, som
 
 
 def tags(starts: Tensor, count: int, like: Tensor) -> Tensor:
-    """For each of `count` tokens, the row of the batch it belongs to, as digits [count, DIGITS] in the type of `like`.
+    """Return for each of `count` tokens the row of the batch it belongs to, as digits [count, DIGITS] in `like`'s type.
 
     `starts` [rows + 1] says where each row's tokens begin. Tokens past the last row (padding) get the next index.
     """
@@ -48,6 +54,6 @@ def tags(starts: Tensor, count: int, like: Tensor) -> Tensor:
 
 
 def rows_of(tags: Tensor) -> Tensor:
-    """The row indices [count] behind `tags`."""
+    """Return the row indices [count] that `tags` stand for."""
     high, low = tags.float().round().long().unbind(1)
     return high * BASE + low

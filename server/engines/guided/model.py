@@ -26,7 +26,7 @@ from server.engines.guided.adapters import merged
 from server.engines.guided.column import Column
 from server.engines.guided.mixing import mix, rows_of, tags
 from server.engines.guided.row_weights import row_weights_of
-from server.engines.guided.shared_layers import common_layers, graft
+from server.engines.guided.shared_layers import common_layers, start_at_layer
 from server.engines.guided.shared_weights import share
 
 POLICY = "policy"
@@ -151,7 +151,7 @@ class GuidedPolicy(nn.Module):
                 share(guide, other)
             earlier.append(guide)
             if layers := common_layers(guide, self.policy):
-                graft(guide, column.name, layers, self._registered)
+                start_at_layer(guide, column.name, layers, self._registered)
                 self._starts_at[j] = layers
         if self._starts_at:
             self.policy.set_aux_hidden_state_layers(tuple(self._starts_at.values()))  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""vLLM's general plugin: makes the guided model known in each of its processes."""
+"""vLLM's general plugin: registers the guided model in each of vLLM's processes."""
 
 ARCHITECTURE = "DecantGuidedPolicy"
 

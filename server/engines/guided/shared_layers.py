@@ -1,8 +1,8 @@
 """One pass through the layers that a guide has in common with the policy, at the bottom of both.
 
-A guide that was tuned from the policy in its top layers sees in the lower ones what the policy sees: the same hidden
-states, keys and values. So it starts from the policy's hidden states at the first layer that differs, and neither
-computes nor caches anything below.
+A guide that was tuned from the policy in its top layers has the same hidden states, keys and values as the policy in
+the lower ones. So it starts from the policy's hidden states at the first layer that differs, and neither computes nor
+caches anything below that layer.
 """
 
 from collections.abc import MutableMapping
@@ -14,14 +14,14 @@ from vllm.model_executor.models.llama import LlamaModel
 from vllm.model_executor.models.qwen2 import Qwen2Model
 from vllm.model_executor.models.utils import PPMissingLayer
 
-# Their forward takes hidden states for embeddings as they are, starts at `start_layer`, and can give away the hidden
-# states before any layer. Others may scale embeddings, or do more below the first layer.
+# Their forward takes hidden states in place of embeddings unchanged, starts at `start_layer`, and can return the hidden
+# states before any layer. Other models may scale embeddings, or do more before the first layer.
 _KNOWN = (LlamaModel.forward, Qwen2Model.forward)
 _NAMES = ("_name_or_path", "architectures", "transformers_version", "dtype", "torch_dtype")
 
 
 def common_layers(guide: nn.Module, policy: nn.Module) -> int:
-    """How many of the lowest layers are the same in both; 0 where that cannot be told or used."""
+    """Return how many of the lowest layers are the same in both; 0 if that is unknown or cannot be used."""
     own, other = getattr(guide, "model", None), getattr(policy, "model", None)
     if type(own) is not type(other) or getattr(type(own), "forward", None) not in _KNOWN:
         return 0
@@ -37,8 +37,8 @@ def common_layers(guide: nn.Module, policy: nn.Module) -> int:
     return min(count, len(own.layers) - 1)  # the last one goes through the norm with its residual
 
 
-def graft(guide: Any, name: str, layers: int, registered: MutableMapping[str, Any]) -> None:
-    """Let `guide`, built as `name`, start at layer `layers`, and take those below out of what vLLM caches keys for."""
+def start_at_layer(guide: Any, name: str, layers: int, registered: MutableMapping[str, Any]) -> None:
+    """Let `guide`, built as `name`, start at layer `layers`; the layers below get no KV cache from vLLM."""
     guide.model.start_layer = layers
     for i in range(layers):
         guide.model.layers[i] = PPMissingLayer()
@@ -47,7 +47,7 @@ def graft(guide: Any, name: str, layers: int, registered: MutableMapping[str, An
 
 
 def _shape(config: Any) -> dict[str, Any]:
-    """What of a configuration a layer may depend on."""
+    """Return the fields of a configuration that a layer may depend on."""
     values: dict[str, Any] = config.to_dict()
     return {key: v for key, v in values.items() if key not in _NAMES and not key.startswith("decant_")}
 

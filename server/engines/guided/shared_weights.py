@@ -1,4 +1,4 @@
-"""One copy in memory of whatever a guide has in common with the policy.
+"""One copy in memory of the weights that a guide has in common with the policy.
 
 A guide that was tuned from the policy by an adapter, or with some layers frozen, holds many of the policy's weights.
 """
@@ -14,8 +14,8 @@ _SHARED = (LinearBase, VocabParallelEmbedding)
 def share(guide: nn.Module, policy: nn.Module) -> None:
     """Let `guide` use the policy's modules where the two hold equal weights.
 
-    Only linear maps and embeddings of the same class, under the same name: they depend on nothing but their weights.
-    To be called before vLLM lays weights out for its kernels, which it then does once.
+    Only linear maps and embeddings of the same class and name are shared: they depend on nothing but their weights.
+    Call this before vLLM rearranges weights for its kernels, which it then does once.
     """
     theirs = dict(policy.named_modules(remove_duplicate=False))
     for name, module in list(guide.named_modules(remove_duplicate=False)):

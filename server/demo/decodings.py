@@ -1,4 +1,4 @@
-"""What `decant demo` asks of each prompt: the ways of decoding, and what comes back of one."""
+"""The decodings that `decant demo` requests for each prompt, and the figures of one answer."""
 
 import time
 from collections.abc import Mapping
@@ -17,40 +17,40 @@ CALIBRATED = {"strategy": "rejection", "calibrated": True, "rollouts": 32, "batc
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """A way of decoding. `n` answers are asked for, where one says little; `shown` puts the first one on the screen."""
+class Decoding:
+    """A request's `decoding`, for `n` answers; `shown` prints the text of the first one."""
 
     name: str
-    decoding: Mapping[str, Any]
+    body: Mapping[str, Any]
     n: int = 1
     temperature: float = 1.0
     shown: bool = False
 
 
-def _guided(name: str, n: int = 4, **guides: float) -> Way:
-    return Way(name, {"strategy": "reward_guided", "guides": guides}, n, shown=guides == {"positive": 1.0})
+def _guided(name: str, n: int = 4, **guides: float) -> Decoding:
+    return Decoding(name, {"strategy": "reward_guided", "guides": guides}, n, shown=guides == {"positive": 1.0})
 
 
-WAYS = (
-    Way("sample", {"strategy": "sample"}, 4, shown=True),
-    Way("sample, temperature 0.5", {"strategy": "sample"}, 4, temperature=0.5),
-    Way("best of 4", {"strategy": "best_of_n", "n": 4}),
-    Way("best of 16", {"strategy": "best_of_n", "n": 16}, shown=True),
-    Way("softmax of 4", {"strategy": "best_of_n", "n": 4, "select": SOFTMAX}),
-    Way("softmax of 16", {"strategy": "best_of_n", "n": 16, "select": SOFTMAX}),
+DECODINGS = (
+    Decoding("sample", {"strategy": "sample"}, 4, shown=True),
+    Decoding("sample, temperature 0.5", {"strategy": "sample"}, 4, temperature=0.5),
+    Decoding("best of 4", {"strategy": "best_of_n", "n": 4}),
+    Decoding("best of 16", {"strategy": "best_of_n", "n": 16}, shown=True),
+    Decoding("softmax of 4", {"strategy": "best_of_n", "n": 4, "select": SOFTMAX}),
+    Decoding("softmax of 16", {"strategy": "best_of_n", "n": 16, "select": SOFTMAX}),
     _guided("guided, positive 0.5", positive=0.5),
     _guided("guided, positive 1", positive=1.0),
     _guided("guided, positive 2", positive=2.0),
     _guided("positive 0.75, brief 0.25", positive=0.75, brief=0.25),
     _guided("positive 0.5, brief 0.5", positive=0.5, brief=0.5),
     _guided("positive 0.25, brief 0.75", positive=0.25, brief=0.75),
-    Way("best of 4, positive 1", {"strategy": "best_of_n", "n": 4, "guides": {"positive": 1.0}}, shown=True),
-    Way("best of 4 blocks of 4", {"strategy": "controlled", "candidates": 4, "block_tokens": 4}, shown=True),
-    Way("16, half given up at 4", {"strategy": "speculative_rejection", "n": 16, "checkpoints": [4]}),
-    Way("8 particles", {"strategy": "particles", "particles": 8, "block_tokens": 4, "beta": 0.5}),
-    Way("cascade", {"strategy": "cascade", "accept_threshold": 3.0, "batch": 4, "max_tries": 8}),
-    Way("rejection, calibrated", {**CALIBRATED, "beta": 0.25}),
-    Way(
+    Decoding("best of 4, positive 1", {"strategy": "best_of_n", "n": 4, "guides": {"positive": 1.0}}, shown=True),
+    Decoding("best of 4 blocks of 4", {"strategy": "controlled", "candidates": 4, "block_tokens": 4}, shown=True),
+    Decoding("16, half given up at 4", {"strategy": "speculative_rejection", "n": 16, "checkpoints": [4]}),
+    Decoding("8 particles", {"strategy": "particles", "particles": 8, "block_tokens": 4, "beta": 0.5}),
+    Decoding("cascade", {"strategy": "cascade", "accept_threshold": 3.0, "batch": 4, "max_tries": 8}),
+    Decoding("rejection, calibrated", {**CALIBRATED, "beta": 0.25}),
+    Decoding(
         "best of 4 over rejection",
         {"strategy": "best_of_n", "n": 4, "proposal": {**CALIBRATED, "reward": "default", "beta": 0.5}},
         shown=True,
@@ -59,8 +59,8 @@ WAYS = (
 
 
 @dataclass(frozen=True)
-class Row:
-    """Means over the answers: `rewards` by name, KL in nats, None where there is none; tokens of all candidates."""
+class Figures:
+    """Means over the answers: rewards by name, KL in nats (None if none is known), tokens of all candidates."""
 
     rewards: Mapping[str, float]
     kl: float | None
@@ -69,14 +69,14 @@ class Row:
     text: str = ""
 
 
-def ask(client: httpx.Client, prompt: DemoPrompt, way: Way) -> Row:
-    """One prompt, one way, over HTTP. Raises SystemExit with the server's words on any answer but 200."""
+def ask(client: httpx.Client, prompt: DemoPrompt, decoding: Decoding) -> Figures:
+    """Request one decoding of one prompt over HTTP. Raises SystemExit with the server's message if it fails."""
     body: dict[str, Any] = {
         "max_tokens": MAX_TOKENS,
         "seed": 7,
-        "n": way.n,
-        "temperature": way.temperature,
-        "decoding": {"reward": REWARD, **way.decoding, "return_kl": True},
+        "n": decoding.n,
+        "temperature": decoding.temperature,
+        "decoding": {"reward": REWARD, **decoding.body, "return_kl": True},
     }
     started = time.perf_counter()
     if prompt.chat:
@@ -90,7 +90,7 @@ def ask(client: httpx.Client, prompt: DemoPrompt, way: Way) -> Row:
     content = answer.json()
     choice, results = content["choices"][0], content["decoding"]["results"]
     known = all(result["kl"] and result["kl"]["reference"] == "policy" for result in results)
-    return Row(
+    return Figures(
         rewards={name: fmean(result["rewards"][name] for result in results) for name in REWARD},
         kl=fmean(result["kl"]["nats"] for result in results) if known else None,
         tokens=content["usage"]["completion_tokens"],
@@ -99,10 +99,10 @@ def ask(client: httpx.Client, prompt: DemoPrompt, way: Way) -> Row:
     )
 
 
-def mean(rows: list[Row]) -> Row:
-    """Over prompts."""
+def mean(rows: list[Figures]) -> Figures:
+    """Return the means over prompts."""
     kls = [row.kl for row in rows if row.kl is not None]
-    return Row(
+    return Figures(
         rewards={name: fmean(row.rewards[name] for row in rows) for name in REWARD},
         kl=fmean(kls) if kls else None,
         tokens=fmean(row.tokens for row in rows),
