@@ -134,7 +134,7 @@ def demo() -> None:
 
 @keys.command("add")
 def add_key(
-    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    name: Annotated[str, typer.Argument(help="The name of the key's owner.")],
     file: Annotated[Path, typer.Option(help="The key file; made if need be, readable by you alone.")],
 ) -> None:
     """Make a key, keep its hash in FILE, and print it this once."""

@@ -85,7 +85,7 @@ class CalibrationStore:
             self._database.execute("UPDATE rollouts SET used = ? WHERE key = ?", (time.time_ns(), key))
         rewards = _unpack(*row)
         if rewards is None:
-            log.warning("the calibration store has a malformed row, whose rewards are drawn again")
+            log.warning("the calibration store has a malformed row; its rewards are drawn again")
             return ()
         return rewards
 

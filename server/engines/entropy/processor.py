@@ -29,9 +29,8 @@ class EntropyStopProcessor(LogitsProcessor):  # type: ignore[misc]
         check(sampling_params.extra_args)
 
     def __init__(self, *_: object) -> None:
-        self._rows: dict[
-            int, tuple[EntropyRow, Sequence[int]]
-        ] = {}  # by index in the batch, with the tokens drawn so far
+        # By index in the batch, with the tokens drawn so far.
+        self._rows: dict[int, tuple[EntropyRow, Sequence[int]]] = {}
 
     def is_argmax_invariant(self) -> bool:
         return False
