@@ -10,10 +10,10 @@ from server.http.schemas.chat import ChatBody
 from server.http.schemas.completions import CompletionsBody
 from server.http.schemas.parsing import parse, plain
 from server.loading import toy
-from tests.support.serving import Api, Json, ok, refused, serving
+from tests.support.serving import MINIMAL, Api, Json, ok, refused, serving
 
 USER = {"role": "user", "content": "good"}
-START: dict[str, Json] = {"completions": {"prompt": "good"}, "chat/completions": {"messages": [USER]}}
+START = {path: MINIMAL[path] for path in ("completions", "chat/completions")}
 WANTS: dict[str, object] = {
     "audio": {"voice": "alloy", "format": "wav"}, "best_of": 3, "function_call": {"name": "f"},
     "functions": [{"name": "f"}], "metadata": "a", "modalities": ["text", "audio"], "moderation": {},

@@ -22,6 +22,14 @@ Json = dict[str, Any]
 PATIENCE = 30.0  # seconds: far more than any test needs, even on a busy machine
 
 
+MINIMAL: dict[str, Json] = {
+    "completions": {"prompt": "good"},
+    "chat/completions": {"messages": [{"role": "user", "content": "good"}]},
+    "rewards": {"prompt": "good", "completions": ["bad"]},
+}
+"""The least body that each endpoint answers, by the path under /v1/."""
+
+
 class Api:
     """A client of a running server."""
 
@@ -54,6 +62,14 @@ class Api:
         """Return the sum of a metric's samples with these labels; 0 if it has none yet."""
         own = [sample for sample in self.metrics() if sample.name == name]
         return sum(s.value for s in own if all(s.labels.get(k) == v for k, v in labels.items()))
+
+    def count(self, histogram: str, **labels: str) -> float:
+        """How many values one of Decant's histograms has."""
+        return self.metric(f"decant_{histogram}_count", **labels)
+
+    def total(self, histogram: str, **labels: str) -> float:
+        """The sum of a histogram's values."""
+        return self.metric(f"decant_{histogram}_sum", **labels)
 
 
 @contextmanager
