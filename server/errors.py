@@ -1,4 +1,4 @@
-"""What the service itself refuses, as types: not what is asked, but who asks, when, or how much at once.
+"""Errors of the server itself, as types: the client, the time or the load is the reason, not the request's fields.
 
 ServiceError
 ├── Unauthorized
@@ -13,31 +13,35 @@ from decoders.errors import DecantError
 
 
 class ServiceError(DecantError):
-    """What the service itself refuses: not what is asked, but who, when, or how much of it at once."""
+    """The root of the server's own errors."""
 
 
 class Unauthorized(ServiceError):
-    """No key, or a wrong one."""
+    """The key is missing or unknown."""
 
 
 class UnknownModel(ServiceError):
-    """A model that is not served here."""
+    """The request names a model that is not served here."""
 
 
 class UnsupportedEndpoint(ServiceError):
-    """An endpoint of OpenAI's or another's that is not served here.
+    """An endpoint, of OpenAI's API or another, that is not served here.
 
-    A 400 and no 404: a router that spreads requests over servers takes a 404 for a server that has lost its model, and
-    sends it no more for a while (LiteLLM's does).
+    It is a 400 because routers such as LiteLLM's take a 404 for a server that has lost its model, and send it no
+    requests for a while.
     """
 
 
 class BodyTooLarge(ServiceError):
-    """More bytes than any prompt needs."""
+    """The body has more bytes than any prompt needs."""
 
 
 class Overloaded(ServiceError):
-    """No place now; `retry_after` seconds may bring one."""
+    """There is no place for the request now; there may be one in `retry_after` seconds.
+
+    Args:
+        reason: `queue_full` or `draining`.
+    """
 
     def __init__(self, message: str, reason: str, retry_after: int) -> None:
         super().__init__(message)

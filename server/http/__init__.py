@@ -1,1 +1,1 @@
-"""HTTP: the app, its routes and schemas, errors, keys, and how answers are written."""
+"""HTTP: the app, its routes and schemas, errors, keys, and the writers of answers."""

@@ -1,4 +1,4 @@
-"""The app: a factory that takes what is loaded as an argument, and holds no globals."""
+"""The app factory. It takes the loaded models as an argument; there are no globals."""
 
 from http import HTTPStatus
 
@@ -22,7 +22,7 @@ from server.settings import ServerSettings
 
 
 def create_app(loaded: Loaded, settings: ServerSettings | None = None) -> FastAPI:
-    """The HTTP API over loaded models. Raises `SettingsError` for a key file that cannot be used."""
+    """Return the HTTP API over loaded models. Raises `SettingsError` for a key file that cannot be used."""
     settings = settings or ServerSettings()
     state = ServerState(loaded, settings)
     app = FastAPI(title="Decant", redirect_slashes=False)
@@ -48,7 +48,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Starlette's own errors (no such path, wrong method) in OpenAI's shape."""
+    """Answer starlette's own errors (no such path, wrong method) in OpenAI's format."""
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == HTTPStatus.NOT_FOUND and path.startswith("/v1/") and not path.startswith("/v1/models/"):
@@ -65,10 +65,10 @@ def _served(app: FastAPI) -> set[str]:
 
 
 async def _left(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    """A client that left before its body was here hears nothing, and is no failure of the server."""
+    """End the request of a client that left before it had sent its body: that is no failure of the server."""
     return Response(status_code=400)
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    """What nobody foresaw, in OpenAI's shape; starlette raises it again, and so it gets into the log."""
+    """Answer an error that is a bug in OpenAI's format. Starlette raises it again, so that it is logged."""
     return error_response(error)

@@ -1,7 +1,7 @@
-"""Bearer keys: hashed at rest, compared in constant time.
+"""Bearer keys: stored as hashes, compared in constant time.
 
-A key is 256 random bits, so one round of SHA-256 is enough: there is nothing to guess, and a slow hash would only
-slow every request. The file has a line per key, `NAME:SHA256`, as `decant keys add` writes it.
+A key is 256 random bits, which cannot be guessed, so one round of SHA-256 is enough: a slow hash would only slow every
+request. The key file has a line for each key, `NAME:SHA256`, as `decant keys add` writes it.
 """
 
 import hashlib
@@ -22,11 +22,12 @@ _LINE = re.compile(r"(?P<name>[\w.-]{1,64}):(?P<digest>[0-9a-f]{64})")
 
 
 def new_key() -> str:
+    """Return a new random key."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
 def line(name: str, key: str) -> str:
-    """The file's line for a key. Raises ValueError for a name that could not be read back."""
+    """Return the file's line for a key. Raises ValueError for a name that could not be read back."""
     text = f"{name}:{_digest(key)}"
     if not _LINE.fullmatch(text):
         raise ValueError("a key's name has up to 64 letters, digits, '.', '_' and '-'")
@@ -34,7 +35,7 @@ def line(name: str, key: str) -> str:
 
 
 def read(path: Path) -> list[str]:
-    """The digests of a key file. Raises `SettingsError`: a server without its keys must not start open."""
+    """Return the digests of a key file. Raises `SettingsError`: without its keys a server would start open to all."""
     try:
         lines = path.read_text().splitlines()
     except OSError as error:
@@ -56,7 +57,12 @@ def _digest(key: str) -> str:
 
 
 class KeyGate:
-    """Lets a request to /v1 through if it carries a known key."""
+    """Middleware that lets a request to /v1 through if it carries a known key.
+
+    Args:
+        digests: the hashes of the known keys.
+        refused: called with the reason when a request is refused.
+    """
 
     def __init__(self, app: ASGIApp, digests: Iterable[str], refused: Callable[[str], None]) -> None:
         self._app = app
@@ -75,6 +81,6 @@ class KeyGate:
         given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         scheme, _, key = given.partition(" ")
         digest = _digest(key.strip())
-        # Every digest is compared, so that time does not tell which one was near.
+        # All digests are compared, so that the time taken does not show which one matched.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return scheme.lower() == "bearer" and any(matches)

@@ -8,5 +8,5 @@ from server.http.schemas.response_model import ResponseModel
 
 
 def json_response(answer: ResponseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a response whose body is the answer's JSON."""
+    """Return a response with the answer's JSON as its body."""
     return Response(answer.to_json(), status, headers, "application/json")

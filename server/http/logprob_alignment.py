@@ -1,7 +1,7 @@
-"""Log-probabilities beside text: a token's entry goes with its text, whole or streamed.
+"""Alignment of tokens' log-probabilities with the text that is sent, whole or streamed.
 
-The texts of a completion's tokens join to all that they say, of which its own text is the beginning: a stop string cuts
-it, and so do tokens that only say where it ends.
+The texts of a completion's tokens join to a string that begins with the completion's text. It may be longer than the
+text: a stop string cuts the text, and a stop token is not part of it.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from decoders.core import Candidate, TokenLogprob
 
 
 def aligned(entries: Sequence[TokenLogprob], length: int) -> list[TokenLogprob]:
-    """The entries with texts that join to the first `length` characters, and bytes that join to theirs."""
+    """Return the entries with their texts cut to the first `length` characters of all, and their bytes likewise."""
     fitted: list[TokenLogprob] = []
-    group: list[TokenLogprob] = []  # tokens whose text the last of them has
+    group: list[TokenLogprob] = []  # tokens of one character: the last of them has its text
     over = False
     for entry in entries:
         group.append(entry)
@@ -25,7 +25,7 @@ def aligned(entries: Sequence[TokenLogprob], length: int) -> list[TokenLogprob]:
 
 
 def _cut(group: Sequence[TokenLogprob], text: str) -> list[TokenLogprob]:
-    """The tokens with only the `text` that theirs begins with."""
+    """Return the tokens of `group` with their joint text cut to `text`, and their bytes cut where it ends."""
     data = b"".join(entry.raw for entry in group)
     sizes = (size for size in range(len(data) + 1) if data[:size].decode(errors="replace") == text)
     left = next(sizes, len(text.encode()))
@@ -38,17 +38,17 @@ def _cut(group: Sequence[TokenLogprob], text: str) -> list[TokenLogprob]:
 
 
 class HeldLogprobs:
-    """Entries of one streamed choice that wait for their text: the end of it may be the beginning of a stop string.
+    """Entries of one streamed choice that wait for their text to be sent.
 
-    The entries that all pieces give are those of the whole choice.
+    Text is held back while it may be the beginning of a stop string, so entries can be there before their text.
     """
 
     def __init__(self) -> None:
         self._entries: list[TokenLogprob] = []
-        self._room = 0  # characters that were sent without their entries
+        self._room = 0  # characters of text that were sent without their entries
 
     def take(self, piece: Candidate) -> list[TokenLogprob]:
-        """The entries that go with `piece`, or with those before it: all that are left, where it is the last."""
+        """Return the entries of the text sent up to `piece` that were not returned before; with the last piece, all."""
         self._entries += piece.logprobs or ()
         self._room += len(piece.text)
         if piece.finish is not None:
@@ -58,7 +58,7 @@ class HeldLogprobs:
             end += len(entry.text)
             if end > self._room:
                 break
-            if entry.text:  # those before it may hold its first bytes
+            if entry.text:  # the tokens before it without text have the first bytes of its character
                 count, used = i, end
         sent, self._entries = self._entries[:count], self._entries[count:]
         self._room -= used

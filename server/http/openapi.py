@@ -1,7 +1,7 @@
-"""/openapi.json: every path with its body, its answers and its errors, all of it components.
+"""/openapi.json: every path with its body, its answers and its errors.
 
-The routes read bodies and write answers themselves, so that this table says what they take and give; tests hold it
-against the app's routes and against real answers.
+FastAPI does not see the types of bodies and answers here, because the routes read bodies and write answers themselves.
+So this table lists them; tests compare it with the app's routes and with real answers.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,13 +26,15 @@ GENERATING = (400, 401, 404, 413, 500, 502, 503, 504)
 
 
 class Operation(NamedTuple):
+    """One method of one path."""
+
     summary: str
-    answer: type[BaseModel] | None  # none: plain text
+    answer: type[BaseModel] | None  # None for plain text
     body: type[BaseModel] | None = None
-    chunk: type[BaseModel] | None = None
+    chunk: type[BaseModel] | None = None  # an event of a stream
     errors: tuple[int, ...] = ()
-    failing: type[BaseModel] | None = None  # what a 503 says, where that is no error object
-    parameter: str | None = None
+    failing: type[BaseModel] | None = None  # the body of a 503, if it is not an error
+    parameter: str | None = None  # in the path
 
 
 OPERATIONS: dict[tuple[Literal["get", "post"], str], Operation] = {
@@ -46,8 +48,8 @@ OPERATIONS: dict[tuple[Literal["get", "post"], str], Operation] = {
     ("get", "/v1/models"): Operation("List what is served", s.ModelList, errors=(401,)),
     ("get", "/v1/models/{name}"): Operation("Show a model", s.ModelCard, errors=(401, 404), parameter="name"),
     ("get", "/v1/strategies"): Operation("List strategies, rewards, guides and limits", s.StrategyList, errors=(401,)),
-    ("get", "/health"): Operation("As /healthz, by vLLM's name of it", s.Health, failing=s.Health),
-    ("get", "/healthz"): Operation("Whether the engines are up", s.Health, failing=s.Health),
+    ("get", "/health"): Operation("The same as /healthz, under vLLM's name", s.Health, failing=s.Health),
+    ("get", "/healthz"): Operation("Whether the engines are alive", s.Health, failing=s.Health),
     ("get", "/readyz"): Operation("Whether to send requests here", s.Readiness, failing=s.Readiness),
     ("get", "/metrics"): Operation("Metrics, as Prometheus reads them", None),
 }
@@ -55,7 +57,7 @@ OPERATIONS: dict[tuple[Literal["get", "post"], str], Operation] = {
 
 @cache
 def document() -> Json:
-    """The whole document."""
+    """Return the whole document."""
     names, components = _components()
 
     def content(*kinds: tuple[str, type[BaseModel], JsonSchemaMode]) -> Json:
@@ -72,7 +74,10 @@ def document() -> Json:
         for status in own.errors:
             replies[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
         if own.failing is not None:
-            replies["503"] = {"description": "It is not so", "content": content((JSON, own.failing, "serialization"))}
+            replies["503"] = {
+                "description": "The answer is no",
+                "content": content((JSON, own.failing, "serialization")),
+            }
         spec: Json = {"summary": own.summary, "operationId": _identifier(method, path), "responses": replies}
         if own.body is not None:
             spec["requestBody"] = {"required": True, "content": content((JSON, own.body, "validation"))}
@@ -129,7 +134,7 @@ def _components() -> tuple[Mapping[tuple[Any, JsonSchemaMode], Json], Json]:
 
 
 def _reachable(starts: list[str], components: Json) -> set[str]:
-    """The components that are referred to, and those that they refer to."""
+    """Return the names of the components that `starts` refer to, directly or not."""
     found: set[str] = set()
     while starts:
         name = starts.pop().rpartition("/")[2]
@@ -140,7 +145,7 @@ def _reachable(starts: list[str], components: Json) -> set[str]:
 
 
 def references(schema: object) -> list[str]:
-    """Everything that is referred to anywhere in it."""
+    """Return all references inside a schema."""
     if isinstance(schema, dict):
         own = [schema["$ref"]] if isinstance(schema.get("$ref"), str) else []
         return own + [ref for value in schema.values() for ref in references(value)]
@@ -148,7 +153,7 @@ def references(schema: object) -> list[str]:
 
 
 def _nullable(schema: Json) -> None:
-    """A null is a field that was not sent: let each field that need not be sent be null."""
+    """Let each optional field of a request be null: a null counts as a field that was not sent."""
     required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
         if name not in required and {"type": "null"} not in field.get("anyOf", ()) and field.get("type") != "null":

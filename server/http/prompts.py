@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decoders.core import Prompt
 from decoders.errors import InvalidRequest
 from server.engines.text import Text
-from server.http.schemas.chat import ChatBody, ChatMessage, Chatting
+from server.http.schemas.chat import ChatBody, ChatMessage, ChatTemplateOptions
 from server.http.schemas.completions import CompletionsBody
 
 
@@ -17,7 +17,7 @@ async def encode_prompts(body: ChatBody | CompletionsBody, text: Text) -> list[P
     return await asyncio.gather(*(_encode(prompt, text) for prompt in body.prompts))
 
 
-async def encode_chat(messages: Sequence[ChatMessage], options: Chatting, text: Text) -> Prompt:
+async def encode_chat(messages: Sequence[ChatMessage], options: ChatTemplateOptions, text: Text) -> Prompt:
     """Return the messages as the policy's chat template renders them. Raises `InvalidRequest`."""
     return await text.chat([message.plain() for message in messages], options.turn)
 

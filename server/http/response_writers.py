@@ -14,7 +14,7 @@ from server.http.schemas.response_model import ResponseModel
 
 
 class JsonWriter(ABC):
-    """Keeps the ends of all runs, and sends one body after the last."""
+    """Sends one body when all runs have ended."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -53,7 +53,7 @@ class AnswerWriter(JsonWriter):
 
 
 async def send_response(response: Response, send: Send) -> None:
-    """Send a response whose body is known."""
+    """Send a response that has its whole body."""
     await response({"type": "http"}, _no_receive, send)
 
 

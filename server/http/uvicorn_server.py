@@ -1,4 +1,4 @@
-"""Running the app: uvicorn, with a drain that no accepted request is lost in, and an end when an engine dies."""
+"""Running the app in uvicorn: it drains before it stops, and stops by itself when an engine dies."""
 
 import asyncio
 import logging
@@ -20,10 +20,13 @@ WATCH = 1.0  # seconds between looks at the engines
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that, told to stop, first lets the requests under way end.
+    """A uvicorn server that lets running requests end before it stops.
 
-    While it drains it still listens: /readyz says 503, so that a load balancer looks elsewhere, and new requests
-    are refused with 503 rather than with a closed port.
+    While it drains it still listens: /readyz answers 503, so that a load balancer sends requests elsewhere, and new
+    requests are refused with 503 instead of a closed port.
+
+    Args:
+        started: called with the server's address once it listens.
     """
 
     def __init__(self, loaded: Loaded, settings: ServerSettings, started: Callable[[str], None]) -> None:
@@ -52,8 +55,11 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGINT and SIGTERM. Uvicorn's own would raise the signal again at the end, and so end the process
-        before the engines are shut down."""
+        """Stop on SIGINT and SIGTERM.
+
+        Uvicorn's own method raises the signal again at the end, which would end the process before the engines are
+        shut down.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -79,7 +85,7 @@ class Server(uvicorn.Server):
         await self.state.running.drain(self.state.admission, seconds)
 
     async def watch(self) -> None:
-        """Stop the server once an engine is dead, so that whoever supervises it starts it anew."""
+        """Stop the server once an engine is dead, so that a supervisor starts it again."""
         while True:
             await asyncio.sleep(WATCH)
             dead = [name for name, up in self.state.loaded.up().items() if not up]
@@ -91,7 +97,11 @@ class Server(uvicorn.Server):
 
 
 async def serve(loaded: Loaded, settings: ServerSettings, started: Callable[[str], None]) -> bool:
-    """Serve until told to stop; `started` hears the address once it listens. False if an engine died."""
+    """Serve until a signal or the death of an engine; return False if an engine died.
+
+    Args:
+        started: called with the server's address once it listens.
+    """
     server = Server(loaded, settings, started)
     watch = asyncio.create_task(server.watch())
     try:

@@ -1,1 +1,1 @@
-"""The running of requests: who may work, the work itself, and what is measured of it."""
+"""Running requests: checks, admission, the work itself, draining, and metrics. It knows no HTTP."""

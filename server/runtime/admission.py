@@ -1,4 +1,4 @@
-"""Who may work now, who waits, and who is turned away."""
+"""Admission: which requests may run now, which wait, and which are refused."""
 
 import asyncio
 import time
@@ -10,9 +10,13 @@ from server.errors import Overloaded
 
 
 class Admission:
-    """Places for `max_sequences` sequences, first come first served, and a queue of `max_queue` requests.
+    """Admits requests in the order of their arrival, up to a number of sequences that are drawn at the same time.
 
-    A request wider than all places takes them all: the engine then queues the rest of its sequences itself.
+    A request that may draw more sequences than that takes all places; the engine queues its other sequences.
+
+    Args:
+        max_sequences: how many sequences all running requests together may draw at the same time.
+        max_queue: how many requests may wait; more are refused.
     """
 
     def __init__(self, max_sequences: int, max_queue: int) -> None:
@@ -20,20 +24,22 @@ class Admission:
         self._free = max_sequences
         self._max_queue = max_queue
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._seconds = 1.0  # how long a request holds its place, smoothed
+        self._seconds = 1.0  # how long a request runs: a moving average
         self.draining = False
 
     @property
     def idle(self) -> bool:
+        """Whether no request runs or waits."""
         return self._free == self._capacity and not self._waiting
 
     @property
     def queued(self) -> int:
+        """How many requests wait."""
         return len(self._waiting)
 
     @asynccontextmanager
     async def place(self, sequences: int) -> AsyncIterator[None]:
-        """Hold places for `sequences`, waiting for them if need be. Raises `Overloaded`."""
+        """Hold places for `sequences` inside the `with` block, after a wait if need be. Raises `Overloaded`."""
         width = min(sequences, self._capacity)
         if self.draining:
             raise Overloaded("The server is shutting down. Try another one, or later.", "draining", 5)
@@ -58,21 +64,21 @@ class Admission:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # the turn came just as the client left
+            if not turn.cancelled():  # the places were assigned just before this request was cancelled
                 self._release(width)
             elif entry in self._waiting:
                 self._waiting.remove(entry)
-                self._release(0)  # those behind may fit now
+                self._release(0)  # the requests behind it may fit now
             raise
 
     def _release(self, width: int) -> None:
         self._free += width
         while self._waiting and (self._waiting[0][0] <= self._free or self._waiting[0][1].cancelled()):
             next_width, turn = self._waiting.popleft()
-            if not turn.cancelled():  # else its client has left, and has yet to take itself off the queue
+            if not turn.cancelled():  # a cancelled request has yet to leave the queue
                 self._free -= next_width
                 turn.set_result(None)
 
     def _retry_after(self) -> int:
-        """Seconds until the queue has probably moved: as if it emptied one request a place-time."""
+        """Return in how many seconds a request has probably ended: the average time of one, from 1 to 60."""
         return max(1, min(60, round(self._seconds)))

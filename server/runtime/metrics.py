@@ -1,7 +1,7 @@
-"""What the server measures of itself, in Prometheus's terms.
+"""The server's metrics, for Prometheus.
 
-Decant's own metrics live in a registry of their own, so that a process can hold several apps; vLLM's live in the
-process's. `/metrics` shows both.
+Decant's metrics are in a registry of their own, so that a process can hold several apps. vLLM's are in the registry
+of the process. `/metrics` shows both.
 """
 
 import math
@@ -21,7 +21,7 @@ REASONS = ("invalid", "unknown_model", "unauthorized", "queue_full", "draining",
 
 
 class Metrics:
-    """Counters and histograms by strategy; one method per thing that happens."""
+    """Decant's counters, gauges and histograms, with a method for each event that changes them."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -31,12 +31,12 @@ class Metrics:
 
         self._duration = histogram(
             "request_duration_seconds",
-            "From a request's body to the end of its answer",
+            "From a request's arrival to the end of its answer",
             ("strategy", "outcome"),
             SECONDS,
         )
         self._first = histogram(
-            "time_to_first_token_seconds", "From a request's body to its first final token", ("strategy",), SECONDS
+            "time_to_first_token_seconds", "From a request's arrival to its first final token", ("strategy",), SECONDS
         )
         self._phase = histogram("phase_duration_seconds", "Where a request's time went", ("strategy", "phase"), SECONDS)
         self._reward = histogram("reward", "Rewards of returned answers", ("strategy", "reward"), REWARD)
@@ -56,8 +56,8 @@ class Metrics:
         self._most_queued = Gauge(
             "decant_requests_queued_limit", "Requests that may wait; more are refused", registry=registry
         )
-        # A counter that appears at 1 shows its readers no increase, so each is there at 0 before it counts: reasons and
-        # guides from the start, what belongs to a strategy from its first request on.
+        # Prometheus sees no increase in a counter that appears with the value 1. So each counter is 0 before it counts:
+        # those of reasons and guides from the start, those of a strategy from its first request on.
         for reason in REASONS:
             self._refused.labels(reason)
 
@@ -68,7 +68,14 @@ class Metrics:
         max_queue: int,
         guides: Iterable[str],
     ) -> None:
-        """Ask `up` about each engine, and `queued` about the queue of at most `max_queue`, as the page is read."""
+        """Show the state of the server whenever the page is read.
+
+        Args:
+            up: gives whether each engine is alive, by name.
+            queued: gives how many requests wait.
+            max_queue: how many may wait.
+            guides: the names of the loaded guides.
+        """
         for guide in guides:
             self._guided.labels(guide)
         for engine in up():
@@ -77,13 +84,16 @@ class Metrics:
         self._most_queued.set(max_queue)
 
     def refused(self, reason: str) -> None:
+        """Count a request that was refused before any work; `reason` is one of `REASONS`."""
         self._refused.labels(reason).inc()
 
     def guided(self, guides: Iterable[str]) -> None:
+        """Count a request that uses `guides`."""
         for guide in guides:
             self._guided.labels(guide).inc()
 
     def began(self, strategy: str) -> None:
+        """Count a request as in flight."""
         for outcome in OUTCOMES:
             self._duration.labels(strategy, outcome)
         for kind in KINDS:
@@ -92,17 +102,20 @@ class Metrics:
         self._in_flight.labels(strategy).inc()
 
     def first_token(self, strategy: str, seconds: float) -> None:
+        """Record that a request has its first final token, `seconds` after it arrived."""
         self._first.labels(strategy).observe(seconds)
 
     def queued(self, strategy: str, seconds: float) -> None:
+        """Record that a request was admitted after it had waited `seconds`."""
         self._phase.labels(strategy, "queue").observe(seconds)
 
     def ended(self, strategy: str, outcome: str, seconds: float) -> None:
+        """Record that a request has ended, `seconds` after it arrived; `outcome` is one of `OUTCOMES`."""
         self._in_flight.labels(strategy).dec()
         self._duration.labels(strategy, outcome).observe(seconds)
 
     def answered(self, strategy: str, prompt_tokens: int, done: Done) -> None:
-        """One prompt's run came to its end."""
+        """Record the tokens, rewards and divergences of one prompt's run, which has ended."""
         cost = done.cost
         for phase, seconds in cost.seconds.items():
             self._phase.labels(strategy, phase).observe(seconds)
@@ -122,7 +135,7 @@ class Metrics:
                 self._kl.labels(strategy).observe(result.kl.nats)
 
     def page(self) -> bytes:
-        """The text that Prometheus scrapes: Decant's metrics, then the process's, vLLM's among them."""
+        """Return the text that Prometheus reads: Decant's metrics, then the process's and vLLM's."""
         return generate_latest(self.registry) + generate_latest(REGISTRY)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from decoders.core import Grammar, Prompt, Sampling
-from server.http.schemas.chat import ChatBody, Chatting
+from server.http.schemas.chat import ChatBody, ChatTemplateOptions
 from server.http.schemas.common import Addressed, Body
 from server.http.schemas.completions import CompletionsBody
 from server.http.schemas.parsing import parse
@@ -23,7 +23,14 @@ SET_BY: dict[str, dict[str, Any]] = {
     "prompt_logprobs": {"echo": True, "logprobs": 0},
 }
 # Fields of bodies that say nothing of how the policy is sampled.
-NOT_SAMPLING = {*Addressed.model_fields, *Chatting.model_fields, "prompt", "messages", "decoding", "stream_options"}
+NOT_SAMPLING = {
+    *Addressed.model_fields,
+    *ChatTemplateOptions.model_fields,
+    "prompt",
+    "messages",
+    "decoding",
+    "stream_options",
+}
 NOT_BY_NAME = {"seed", "response_format", "regex", "echo", "max_completion_tokens", "top_logprobs"}
 
 

@@ -1,4 +1,4 @@
-"""/healthz (and /health), /readyz and /metrics: for those who run the server."""
+"""GET /healthz (and /health), /readyz and /metrics: for load balancers, supervisors and Prometheus."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -12,18 +12,19 @@ PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
 
 
 def router(state: ServerState) -> APIRouter:
+    """Return the routes."""
     routes = APIRouter()
 
-    @routes.api_route("/health", methods=READ)  # vLLM's name of it
+    @routes.api_route("/health", methods=READ)  # vLLM's name for it
     @routes.api_route("/healthz", methods=READ)
     async def healthz() -> Response:
-        """Whether the process can still do its work: 503 asks for a restart."""
+        """Answer 503 if the server must be restarted."""
         up = state.loaded.up()
         return json_response(Health(engines=up), 200 if all(up.values()) else 503)
 
     @routes.api_route("/readyz", methods=READ)
     async def readyz() -> Response:
-        """Whether to send requests here."""
+        """Answer 503 if requests should go to another server."""
         up = state.loaded.up()
         draining = state.admission.draining
         ready = all(up.values()) and not draining

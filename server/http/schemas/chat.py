@@ -25,14 +25,14 @@ class ChatMessage(BaseModel, frozen=True, extra="forbid", json_schema_extra=noop
     name: str | None = Field(None, description="Handed to the chat template.")
 
     def plain(self) -> dict[str, str]:
-        """The message as chat templates know it."""
+        """Return the message as chat templates know it."""
         content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         message = {"role": "system" if self.role == "developer" else self.role, "content": content}
         return message if self.name is None else {**message, "name": self.name}
 
 
-class Chatting(BaseModel, frozen=True, extra="forbid"):
-    """How a chat is turned into a prompt, in vLLM's words."""
+class ChatTemplateOptions(BaseModel, frozen=True, extra="forbid"):
+    """How a chat is rendered as a prompt; the fields are vLLM's."""
 
     add_generation_prompt: bool | None = Field(
         None, description="Open the assistant's turn after the messages; true by default, unless the last is continued."
@@ -43,13 +43,13 @@ class Chatting(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def turn(self) -> Turn:
-        """What comes after the messages."""
+        """Which turn the policy writes after the messages."""
         if self.continue_final_message:
             return "continued"
         return "none" if self.add_generation_prompt is False else "new"
 
     def check_turn(self, messages: Sequence[ChatMessage]) -> None:
-        """Raise `InvalidRequest` where there is no turn to go on with."""
+        """Raise `InvalidRequest` if the last message cannot be continued as the fields ask."""
         if not self.continue_final_message:
             return
         if self.add_generation_prompt:
@@ -60,7 +60,7 @@ class Chatting(BaseModel, frozen=True, extra="forbid"):
             raise InvalidRequest("The last message must be the assistant's, to be continued.", "continue_final_message")
 
 
-class ChatBody(Body, Chatting, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.CHAT)):
+class ChatBody(Body, ChatTemplateOptions, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.CHAT)):
     messages: list[ChatMessage] = Field(min_length=1, description="The chat so far.")
     max_tokens: int | None = Field(None, ge=1, le=2**31, description="OpenAI's older name of `max_completion_tokens`.")
     max_completion_tokens: int | None = Field(
@@ -73,14 +73,14 @@ class ChatBody(Body, Chatting, frozen=True, extra="forbid", json_schema_extra=no
 
     @model_validator(mode="before")
     @classmethod
-    def _asked(cls, data: Any) -> Any:
+    def _drop_noops(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        sent = noops.asked(noops.CHAT, data)
-        return {**sent, "messages": noops.asked_of_messages(sent["messages"])} if "messages" in sent else sent
+        sent = noops.without_noops(noops.CHAT, data)
+        return {**sent, "messages": noops.messages_without_noops(sent["messages"])} if "messages" in sent else sent
 
     @model_validator(mode="after")
-    def _pairs(self) -> "ChatBody":
+    def _consistent_fields(self) -> "ChatBody":
         self.check_turn(self.messages)
         if self.top_logprobs and not self.logprobs:
             raise InvalidRequest("top_logprobs goes with logprobs: true.", "top_logprobs")

@@ -14,7 +14,7 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 def _form(prompt: object) -> str | None:
-    """Which of the prompt's forms this means to be, so that an error is about that one."""
+    """Return which of the four forms a prompt has, so that an error is about that form."""
     if isinstance(prompt, str):
         return "text"
     match prompt:
@@ -52,11 +52,11 @@ class CompletionsBody(Body, frozen=True, extra="forbid", json_schema_extra=noops
 
     @model_validator(mode="before")
     @classmethod
-    def _asked(cls, data: Any) -> Any:
-        return noops.asked(noops.BODY, data) if isinstance(data, Mapping) else data
+    def _drop_noops(cls, data: Any) -> Any:
+        return noops.without_noops(noops.BODY, data) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
-    def _nothing_to_do(self) -> "CompletionsBody":
+    def _some_work(self) -> "CompletionsBody":
         if self.max_tokens == 0 and not self.echo:
             raise InvalidRequest("max_tokens: 0 goes with echo: true, to score a prompt.", "max_tokens")
         return self

@@ -1,7 +1,7 @@
-"""Fields that are known and not honoured: the values of theirs that ask for nothing, and why any other is refused.
+"""Fields that are known but not honoured: which values are accepted because they change nothing.
 
-Clients send them at their defaults, or with what only labels a request. A value that would change the answer is a 400
-that names the field. Nulls are gone before this is asked.
+Clients send many fields with their default values, or to label a request. Any other value would change the answer, so
+it is refused with a 400 that names the field. `parsing` removes nulls before this is applied.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Noop:
-    """`accepts(value, body)` says whether the value asks for nothing; `schema` says the same of it to readers."""
+    """A field that is not honoured.
+
+    Args:
+        schema: the JSON schema of the accepted values.
+        reason: why other values are refused.
+        accepts: returns whether a value changes nothing, given the value and the whole body.
+    """
 
     schema: Json
     reason: str
@@ -80,7 +86,7 @@ BODY: dict[str, Noop] = {
     "chat_template": _values(_TEMPLATE),
     "chat_template_kwargs": _values(_TEMPLATE, {}),
     "documents": _values(_TEMPLATE, []),
-    "include_reasoning": _values("reasoning is not told apart from the answer", True),
+    "include_reasoning": _values("reasoning is not separated from the answer", True),
     "length_penalty": _values(_NO_BEAMS, 1),
     "media_io_kwargs": _values(_NO_MEDIA, {}),
     "mm_processor_kwargs": _values(_NO_MEDIA, {}),
@@ -94,7 +100,7 @@ BODY: dict[str, Noop] = {
     "truncate_prompt_tokens": _values("no prompt is cut"),
     "use_beam_search": _values(_NO_BEAMS, False),
     "vllm_xargs": _values("use decoding", {}),
-    # A client's own, that was to be taken apart before it was sent.
+    # A client library should have merged this into the body.
     "extra_body": Noop(
         {"type": "object", "description": "{}, or what the body says besides"},
         "its fields belong to the body itself",
@@ -105,7 +111,7 @@ BODY: dict[str, Noop] = {
 CHAT: dict[str, Noop] = {**BODY, "echo": _values("the conversation is not repeated", False)}
 
 MESSAGE: dict[str, Noop] = {
-    # What an assistant's message has when it comes back from an answer, this server's or another's.
+    # Fields of an assistant's message that a client sends back as it came from this server or another.
     "annotations": _values("annotations are not read", []),
     "audio": _values(_NO_MEDIA),
     "function_call": _values(_NO_TOOLS),
@@ -118,43 +124,50 @@ MESSAGE: dict[str, Noop] = {
     "thinking_blocks": _values("reasoning is not read", []),
     "tool_calls": _values(_NO_TOOLS, []),
     "type": _values("messages are text", "text", "message"),
-    "cache_control": _OBJECT,  # prefixes are cached without being asked
+    "cache_control": _OBJECT,  # prefixes are cached in any case
 }
 
 PART: dict[str, Noop] = {"annotations": MESSAGE["annotations"], "cache_control": _OBJECT}
 
 
-def asked(noops: Mapping[str, Noop], data: Mapping[str, Any], where: str = "") -> Json:
-    """`data` without what asks for nothing. Raises `InvalidRequest` for what asks for something."""
+def without_noops(noops: Mapping[str, Noop], data: Mapping[str, Any], where: str = "") -> Json:
+    """Return `data` without the fields in `noops`. Raises `InvalidRequest` for a value that would change the answer.
+
+    Args:
+        where: the path of `data` in the body, with a dot at its end.
+    """
     for name in data:
         if name in noops and not noops[name].accepts(data[name], data):
             raise InvalidRequest(f"'{where}{name}' is not supported: {noops[name].reason}.", where + name)
     return {name: value for name, value in data.items() if name not in noops}
 
 
-def asked_of_messages(messages: object) -> object:
-    """The same of each message, and of each part of its content; anything else is left to the types."""
+def messages_without_noops(messages: object) -> object:
+    """Return the messages without such fields, in their parts too. What is not a message is left to validation."""
     if not isinstance(messages, list):
         return messages
     return [_message(m, f"messages.{i}.") if isinstance(m, Mapping) else m for i, m in enumerate(messages)]
 
 
 def _message(message: Mapping[str, Any], where: str) -> Json:
-    kept = asked(MESSAGE, message, where)
+    kept = without_noops(MESSAGE, message, where)
     if isinstance(kept.get("content"), list):
         kept["content"] = [
-            asked(PART, part, f"{where}content.{j}.") if isinstance(part, Mapping) else part
+            without_noops(PART, part, f"{where}content.{j}.") if isinstance(part, Mapping) else part
             for j, part in enumerate(kept["content"])
         ]
     return kept
 
 
 def described(noops: Mapping[str, Noop]) -> Callable[[Json], None]:
-    """What puts these fields into a model's JSON schema."""
+    """Return a function that adds these fields to a model's JSON schema."""
 
     def add(schema: Json) -> None:
         properties = schema.setdefault("properties", {})
         for name, noop in noops.items():
-            properties[name] = {"description": "What asks for nothing.", **noop.schema}
+            properties[name] = {
+                "description": "Not honoured: only values that change nothing are accepted.",
+                **noop.schema,
+            }
 
     return add

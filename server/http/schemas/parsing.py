@@ -1,7 +1,7 @@
-"""JSON into a body: what JSON and clients leave open, settled the same way for every route.
+"""Parsing JSON into a request body, by the same rules for every route.
 
-A null inside an object is a field that was not sent. JSON has one kind of number, so that 3.0 is the integer 3. Nothing
-else is coerced: "3" is a string, and true is no number.
+A null inside an object counts as a field that was not sent. JSON has one kind of number, so 3.0 is the integer 3.
+Nothing else is converted: "3" is a string, and true is not a number.
 """
 
 from typing import Any, TypeVar
@@ -13,13 +13,13 @@ from server.http.schemas.renamed_fields import with_todays_names
 from server.http.schemas.validation_errors import invalid_body
 
 EXACT = 2**53  # from here on, floats skip integers
-VERBATIM = ("response_format", "json_schema", "schema")  # a JSON schema's own nulls mean something: {"const": null}
+VERBATIM = ("response_format", "json_schema", "schema")  # nulls in a JSON schema have a meaning: {"const": null}
 
 Parsed = TypeVar("Parsed", bound=Addressed)
 
 
 def parse(kind: type[Parsed], data: object) -> Parsed:
-    """`data`, as read from JSON, as a body. Raises `InvalidRequest`, which names the field."""
+    """Return `data`, as read from JSON, as a body. Raises `InvalidRequest`, which names the field."""
     sent, warnings = with_todays_names(plain(data))
     try:
         body = kind.model_validate(sent, strict=True)
@@ -30,7 +30,7 @@ def parse(kind: type[Parsed], data: object) -> Parsed:
 
 
 def plain(value: Any, path: tuple[str, ...] = ()) -> Any:
-    """`value` without the nulls of its objects, and with whole numbers as integers; `path` is where it stands."""
+    """Return `value` without its objects' nulls, and with whole numbers as integers; `path` is its place."""
     if path == VERBATIM:
         return value
     if isinstance(value, dict):

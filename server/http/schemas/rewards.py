@@ -9,31 +9,33 @@ from decoders.base import RewardNames
 from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
 from server.http.schemas import noops
-from server.http.schemas.chat import ChatMessage, Chatting
+from server.http.schemas.chat import ChatMessage, ChatTemplateOptions
 from server.http.schemas.common import Addressed
 from server.http.schemas.sampling import MIN_TEMPERATURE, RolloutSampling
 
 CALIBRATION = ("rollouts", "on_demand", "max_tokens", *RolloutSampling.model_fields)
 
 
-class RewardsBody(Addressed, Chatting, RolloutSampling, frozen=True, extra="forbid"):
+class RewardsBody(Addressed, ChatTemplateOptions, RolloutSampling, frozen=True, extra="forbid"):
     prompt: str | None = Field(None, description="Either this or `messages`.")
     messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = Field(None, description="As in a chat.")
     completions: list[str] = Field(min_length=1, max_length=1024, description="Up to 1024 texts to score.")
     reward: RewardNames = None
     ended: bool = Field(
         False,
-        description="The completions ended by themselves: rewards that read the policy's token ids read the "
-        "end-of-sequence token too. A turn that is read by a reward model's own chat template is closed in any case.",
+        description="Whether the completions ended by themselves: then rewards that read the policy's token ids "
+        "read the end-of-sequence token too. A reward model's own chat template closes the turn in any case.",
     )
 
     calibrated: bool = Field(
         False, description="Add each reward's quantile among samples of the policy; `total` then sums quantiles."
     )
     rollouts: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None, description="How many samples; by default as many as the server's store is for, or 100."
+        None, description="How many samples; by default the server's `calibration.rollouts`, or 100."
     )
-    on_demand: bool = Field(True, description="Draw them now if they are not stored; otherwise refuse the request.")
+    on_demand: bool = Field(
+        True, description="Draw samples now if they are not stored; false refuses the request instead."
+    )
     max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
         None, description="How the samples are drawn; the defaults are those of completions or of chat completions."
     )
@@ -41,16 +43,16 @@ class RewardsBody(Addressed, Chatting, RolloutSampling, frozen=True, extra="forb
 
     @model_validator(mode="before")
     @classmethod
-    def _asked(cls, data: Any) -> Any:
+    def _drop_noops(cls, data: Any) -> Any:
         if not isinstance(data, Mapping) or "messages" not in data:
             return data
-        return {**data, "messages": noops.asked_of_messages(data["messages"])}
+        return {**data, "messages": noops.messages_without_noops(data["messages"])}
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "RewardsBody":
         if (self.prompt is None) == (self.messages is None):
             raise InvalidRequest("Give either prompt or messages.", "prompt")
-        for name in Chatting.model_fields:
+        for name in ChatTemplateOptions.model_fields:
             if name in self.model_fields_set and self.messages is None:
                 raise InvalidRequest(f"'{name}' goes with messages.", name)
         if self.messages is not None:
@@ -61,6 +63,6 @@ class RewardsBody(Addressed, Chatting, RolloutSampling, frozen=True, extra="forb
         return self
 
     def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:
-        """How the samples behind a calibrated reward are drawn."""
+        """Return how the samples behind a calibrated reward are drawn."""
         default = 16 if self.messages is None else max(max_model_len - len(prompt.tokens), 1)
         return self.to_sampling(max_tokens=self.max_tokens or default)
