@@ -1,4 +1,4 @@
-"""Keys: made, kept as hashes, asked for, compared in constant time."""
+"""Bearer keys: made, stored as hashes, required, and compared in constant time."""
 
 import hashlib
 import hmac

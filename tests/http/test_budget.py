@@ -1,10 +1,7 @@
-"""What a request may draw is known before it draws, and refused where it is over its budget or the server's."""
-
-from collections.abc import Iterator
+"""A request that may draw more than its own budget or the server's is refused before it draws."""
 
 import pytest
 
-from server.loading import toy
 from tests.support.fakes import world
 from tests.support.serving import Api, Json, ok, refused, serving
 from tests.support.watched import WatchedPolicy
@@ -12,12 +9,6 @@ from tests.support.watched import WatchedPolicy
 CHAT: Json = {"messages": [{"role": "user", "content": "good"}]}
 BEST: Json = {"strategy": "best_of_n", "n": 4}
 CALIBRATED: Json = {"calibrated": True, "rollouts": 20}
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with serving(toy()) as api:
-        yield api
 
 
 BUDGETS: list[tuple[Json, int, int]] = [

@@ -1,4 +1,4 @@
-"""Calibrated rewards as clients meet them, in /v1/rewards and in a search; on the toy."""
+"""Calibrated rewards on the toy, in /v1/rewards and in a search."""
 
 import asyncio
 import math
@@ -19,12 +19,6 @@ CHAT: Json = {"messages": [{"role": "user", "content": "good"}]}
 BEST: Json = {"strategy": "best_of_n", "n": 4}
 CALIBRATED: Json = {"calibrated": True, "rollouts": 20}
 WEIGHTS = {"default": 2.0, "brevity": 0.5}
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with serving(toy()) as api:
-        yield api
 
 
 @pytest.fixture

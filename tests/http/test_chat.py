@@ -1,7 +1,7 @@
 """POST /v1/chat/completions on the toy: messages, replies and lengths."""
 
 import math
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import openai
@@ -9,16 +9,9 @@ import pytest
 
 from decoders.core import Candidate, Prompt, Rng, Sampling
 from server.engines.toy import WORDS, ToyPolicy
-from server.loading import toy
 from tests.support.delegating import DelegatingPolicy
 from tests.support.fakes import world
 from tests.support.serving import Api, ok, refused, serving
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with serving(toy()) as api:
-        yield api
 
 
 @pytest.fixture(scope="module")

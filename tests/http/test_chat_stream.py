@@ -1,19 +1,10 @@
 """POST /v1/chat/completions on the toy, streamed."""
 
-from collections.abc import Iterator
-
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from server.loading import toy
-from tests.support.serving import Api, Json, events, serving
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with serving(toy()) as api:
-        yield api
+from tests.support.serving import Api, Json, events
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,14 @@
-"""What real clients send, as they send it: each of these bodies was recorded from its client against this server."""
+"""Bodies that were recorded from real clients as these sent them to this server."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
-import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from server.loading import toy
-from tests.support.serving import Api, Json, events, ok, refused, serving
+from tests.support.serving import Api, Json, events, ok, refused
 
 USER: Json = {"role": "user", "content": "good"}
 REPLY: Json = {"content": "odd", "role": "assistant"}
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with serving(toy()) as api:
-        yield api
 
 
 def test_openai_second_turn_with_the_first_ones_message(api: Api) -> None:

@@ -1,28 +1,12 @@
 """POST /v1/completions with `decoding`: which candidate is returned, and what is reported."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 
-from server.engines.toy import WORDS, ToyReward
-from server.loading import toy
-from tests.support.fakes import world
-from tests.support.serving import Api, Json, ok, refused, serving
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with serving(toy()) as api:
-        yield api
-
-
-def texts(body: Json) -> list[str]:
-    return [choice["text"] for choice in body["choices"]]
-
-
-def reward(text: str) -> float:
-    return ToyReward().of(tuple(WORDS.index(f" {word}") for word in text.split()))
+from server.engines.toy import ToyReward
+from tests.support.fakes import toy_reward, world
+from tests.support.serving import Api, Json, ok, refused, serving, texts
 
 
 def test_decoding_is_reported_only_where_it_is_asked_for(api: Api) -> None:
@@ -41,9 +25,9 @@ def test_best_of_n_returns_the_best_of_its_candidates(api: Api) -> None:
         candidates = [c for c in report["candidates"] if c["prompt"] == p]
         assert [c["index"] for c in candidates] == list(range(16))
         rewards = [c["rewards"]["default"] for c in candidates]
-        assert rewards == [reward(c["text"]) for c in candidates]
+        assert rewards == [toy_reward(c["text"]) for c in candidates]
         assert [c["text"] for c in candidates if c["chosen"]] == [choice["text"]]
-        assert reward(choice["text"]) == max(rewards) == report["results"][p]["rewards"]["default"]
+        assert toy_reward(choice["text"]) == max(rewards) == report["results"][p]["rewards"]["default"]
         assert report["results"][p]["mean_rewards"]["default"] == pytest.approx(sum(rewards) / 16)
         assert report["results"][p]["draws"] == 16
     cost = report["cost"]
@@ -58,7 +42,7 @@ def test_best_of_n_returns_the_best_of_its_candidates(api: Api) -> None:
 def test_n_of_best_of_n_are_the_n_best_in_order(api: Api) -> None:
     body = api.complete(n=3, decoding={"strategy": "best_of_n", "n": 12, "return_candidates": True})
     every = sorted((c["rewards"]["default"] for c in body["decoding"]["candidates"]), reverse=True)
-    assert [reward(text) for text in texts(body)] == every[:3]
+    assert [toy_reward(text) for text in texts(body)] == every[:3]
     assert [result["rewards"]["default"] for result in body["decoding"]["results"]] == every[:3]
 
 

@@ -1,6 +1,6 @@
 """POST /v1/completions with `echo`, and prompts that are only scored."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import openai
@@ -10,21 +10,10 @@ from decoders import STRATEGIES
 from decoders.base import Decoder
 from decoders.core import Candidate, Prompt, Rng, Sampling, TokenLogprob
 from server.engines.toy import ToyText
-from server.loading import toy
 from tests.decoders.test_contract import instance, name_of
 from tests.support.delegating import DelegatingPolicy
 from tests.support.fakes import world
-from tests.support.serving import Api, Json, events, ok, refused, serving
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with serving(toy()) as api:
-        yield api
-
-
-def texts(body: Json) -> list[str]:
-    return [choice["text"] for choice in body["choices"]]
+from tests.support.serving import Api, Json, events, ok, refused, serving, texts
 
 
 def test_echo_puts_the_prompt_first(api: Api) -> None:

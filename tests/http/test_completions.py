@@ -1,29 +1,14 @@
 """POST /v1/completions on the toy: prompts, choices, lengths, seeds and log-probabilities."""
 
 import math
-from collections.abc import Iterator
 
 import openai
 import pytest
 
-from server.engines.toy import WORDS, ToyPolicy, ToyReward, ToyText
+from server.engines.toy import WORDS, ToyPolicy, ToyText
 from server.loading import toy
 from tests.support.fakes import world
-from tests.support.serving import Api, Json, refused, serving
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with serving(toy()) as api:
-        yield api
-
-
-def texts(body: Json) -> list[str]:
-    return [choice["text"] for choice in body["choices"]]
-
-
-def reward(text: str) -> float:
-    return ToyReward().of(tuple(WORDS.index(f" {word}") for word in text.split()))
+from tests.support.serving import Api, refused, serving, texts
 
 
 @pytest.mark.parametrize(

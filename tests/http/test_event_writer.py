@@ -1,4 +1,4 @@
-"""A streamed answer and the comments beside it, before a client that reads slowly."""
+"""A streamed answer and its comments, for a client that reads slowly."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""When something fails, hangs or leaves: the right status, nothing left at work, and the count of it."""
+"""Requests that fail, hang or are left: their status and metrics, and that no work goes on after them."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Guides on a real server: the guided law against Transformers, in all that is asked of it."""
+"""Guides on a real server: the guided law against Transformers, with all that a request may ask for."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Guides over HTTP, on the toy: what is asked, what is refused, what is said of the answer."""
+"""Guides over HTTP on the toy: requests, refusals and reports."""
 
 import json
 from typing import Any

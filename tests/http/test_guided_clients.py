@@ -1,4 +1,4 @@
-"""Clients of a server with guides, of every kind: streaming, mistaken, hostile, many at once, and gone."""
+"""Clients of a server with guides: streaming, mistaken, hostile, many at once, and gone."""
 
 import json
 import time

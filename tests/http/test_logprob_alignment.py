@@ -1,4 +1,4 @@
-"""Log-probabilities beside text: cut with it, and streamed with it."""
+"""Log-probabilities are cut with their text, and streamed with it."""
 
 import random
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Log-probabilities over HTTP: whole and streamed, beside whatever else a request asks for, on the toy."""
+"""Log-probabilities over HTTP on the toy, whole and streamed, with other fields of a request."""
 
 from collections.abc import Iterator
 from itertools import pairwise, product

@@ -1,8 +1,7 @@
-"""/openapi.json against the app, against real answers, and against a client that is made from it."""
+"""/openapi.json against the app, real answers, and a client that is made from it."""
 
 import json
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from server.http.openapi import OPERATIONS, references
 from server.http.schemas import responses as r
 from server.http.schemas import server_responses as s
 from server.loading import toy
-from tests.support.serving import Api, Json, events, ok, refused, serving
+from tests.support.serving import Api, Json, events, ok, refused
 
 STRATEGIES: list[Json] = [
     {"strategy": "sample", "reward": "default"},
@@ -36,12 +35,6 @@ STRATEGIES: list[Json] = [
 ]
 CHAT: Json = {"messages": [{"role": "user", "content": "good"}], "logprobs": True, "top_logprobs": 2}
 COMPLETIONS: Json = {"prompt": ["good", "bad"], "logprobs": 2}
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with serving(toy()) as api:
-        yield api
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,13 @@
-"""What those who run a server ask it, and what any client may ask of any path."""
-
-from collections.abc import Iterator
+"""Health, readiness and models; HEAD requests."""
 
 import pytest
 
-from server.loading import toy
-from tests.support.serving import Api, Json, ok, refused, serving
+from tests.support.serving import MINIMAL, Api, ok, refused
 
 READABLE = [
     "/health", "/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/toy", "/v1/strategies",
     "/openapi.json", "/docs",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with serving(toy()) as api:
-        yield api
 
 
 def test_health_has_vllms_name_too(api: Api) -> None:
@@ -34,9 +25,7 @@ def test_what_can_be_read_has_a_head(api: Api, path: str) -> None:
     assert api.http.head("/v1/models/gpt").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["completions", "chat/completions", "rewards"])
+@pytest.mark.parametrize("path", MINIMAL)
 def test_an_empty_model_is_the_one_that_is_served(api: Api, path: str) -> None:
-    body: Json = {"prompt": "good"} if path == "completions" else {"messages": [{"role": "user", "content": "good"}]}
-    body |= {"completions": ["bad"]} if path == "rewards" else {}
-    assert ok(api.post(path, {**body, "model": ""}))["model"] == "toy"
-    assert refused(api.post(path, {**body, "model": " "}), 404)["code"] == "model_not_found"
+    assert ok(api.post(path, {**MINIMAL[path], "model": ""}))["model"] == "toy"
+    assert refused(api.post(path, {**MINIMAL[path], "model": " "}), 404)["code"] == "model_not_found"

@@ -1,13 +1,10 @@
-"""Every strategy as clients meet it, with proposals and votes: what is asked wrong, what is reported; on the toy."""
-
-from collections.abc import Iterator
+"""Every strategy over HTTP on the toy, with proposals and votes: refusals and reports."""
 
 import pytest
 
 from decoders import STRATEGIES
-from server.engines.toy import WORDS, ToyReward
-from server.loading import toy
-from tests.support.serving import Api, Json, events, ok, refused, serving
+from tests.support.fakes import toy_reward
+from tests.support.serving import Api, Json, events, ok, refused
 
 CHAT: Json = {"messages": [{"role": "user", "content": "good"}]}
 BEST: Json = {"strategy": "best_of_n", "n": 4}
@@ -18,16 +15,6 @@ NEEDS: dict[str, Json] = {
     "cascade": {"accept_threshold": 1.0},
 }
 NAMES: list[str] = [strategy.model_fields["strategy"].default for strategy in STRATEGIES]
-
-
-def reward(text: str) -> float:
-    return ToyReward().of(tuple(WORDS.index(f" {word}") for word in text.split()))
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with serving(toy()) as api:
-        yield api
 
 
 @pytest.mark.parametrize(
@@ -114,7 +101,7 @@ def test_where_no_candidate_answers_the_best_is_returned_with_no_answer(api: Api
     body = api.complete(seed=0, decoding=decoding)
     assert body["decoding"]["results"][0]["vote"] == {"answer": None, "share": 0.0}
     best = max(c["rewards"]["default"] for c in body["decoding"]["candidates"])
-    assert reward(body["choices"][0]["text"]) == best
+    assert toy_reward(body["choices"][0]["text"]) == best
     assert "vote" not in api.complete(decoding=BEST)["decoding"]["results"][0]
 
 
@@ -162,7 +149,7 @@ def test_every_strategy_answers_whole_and_as_a_stream(api: Api, name: str, path:
             text, parts = choice["message"]["content"], [piece["delta"]["content"] for piece in pieces]
         assert "".join(parts) == text
         assert [piece["finish_reason"] for piece in pieces if piece["finish_reason"]] == [choice["finish_reason"]]
-        assert whole["decoding"]["results"][index]["rewards"]["default"] == reward(text)
+        assert whole["decoding"]["results"][index]["rewards"]["default"] == toy_reward(text)
     for report in (whole["decoding"], chunks[-1]["decoding"]):
         assert report["strategy"] == name
         assert report["results"] == whole["decoding"]["results"]

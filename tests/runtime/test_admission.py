@@ -1,4 +1,4 @@
-"""Who works, who waits and who is turned away; and how a server stops without losing a request."""
+"""Which requests run, wait and are refused; and that a server that stops loses no request."""
 
 import asyncio
 from dataclasses import replace

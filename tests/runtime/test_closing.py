@@ -1,4 +1,4 @@
-"""What a server holds open is closed, whatever fails on the way."""
+"""All that a server holds open is closed, whatever fails on the way."""
 
 import asyncio
 from typing import Any, cast

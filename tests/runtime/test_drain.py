@@ -1,4 +1,4 @@
-"""How a server stops: what it accepted is answered, and it does stop."""
+"""A server that stops answers what it accepted, and does stop."""
 
 import asyncio
 import os

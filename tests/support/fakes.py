@@ -11,7 +11,7 @@ from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.models import Models, Reward
 from decoders.policy import Policy
 from server.engines.rewards.reward_timeout import RewardWithTimeout
-from server.engines.toy import ToyPolicy, ToyReward, ToyText
+from server.engines.toy import WORDS, ToyPolicy, ToyReward, ToyText
 from server.loading import Loaded
 from tests.support.delegating import DelegatingPolicy
 from tests.support.serving import PATIENCE
@@ -137,3 +137,8 @@ def world(
         dict.fromkeys(guarded, "fake"),
         engines=cast(Any, engines or {}),
     )
+
+
+def toy_reward(text: str) -> float:
+    """The toy's reward of a completion's text."""
+    return ToyReward().of(tuple(WORDS.index(f" {word}") for word in text.split()))

@@ -112,6 +112,11 @@ def ok(response: httpx.Response) -> Json:
     return body
 
 
+def texts(completion: Json) -> list[str]:
+    """The texts of a completion's choices."""
+    return [choice["text"] for choice in completion["choices"]]
+
+
 def refused(response: httpx.Response, status: int) -> Json:
     """Check that a response is an error in OpenAI's format; return the error."""
     assert response.status_code == status, response.text
