@@ -50,7 +50,7 @@ class VllmPolicy:
     def check_entropy_stop(self, sampling: Sampling) -> None:
         reason = unsupported_reason(self._engines.engine_for(sampling).vllm_config)
         if reason is not None:
-            raise InvalidRequest(f"The policy's engine cannot end segments by entropy: {reason}.", "decoding.strategy")
+            raise InvalidRequest(f"The policy's engine cannot end segments by entropy: {reason}.", "strategy.strategy")
         choose_signals(self._signal_candidates, sampling.stop_token_ids)
 
     async def sample(

@@ -52,7 +52,7 @@ class PolicyEngines:
             entropy: A threshold that may end a completion by one of its signals, which is then the last token.
         """
         grammar = sampling.grammar
-        field = None if grammar is None else "regex" if grammar.kind == "regex" else "response_format"
+        field = None if grammar is None else "sampling.grammar"
         with engine_errors("policy", field):
             params = sampling_params(sampling if detokenize else replace(sampling, stop=()), n, seed, pieces=pieces)
             params.detokenize = detokenize

@@ -13,7 +13,6 @@ _SUPPORTED = frozenset(
 )
 _DEFAULTS = Sampling()
 # What requests call the fields that are Decant's own; prompt_logprobs are what `echo` adds to `logprobs`.
-_REQUESTED_AS = {"grammar": "response_format", "prompt_logprobs": "echo"}
 
 
 class ToyText:
@@ -46,12 +45,9 @@ class ToyText:
         """Raise `InvalidRequest` for sampling parameters that a table cannot honour."""
         for f in fields(Sampling):
             if f.name not in _SUPPORTED and getattr(sampling, f.name) != getattr(_DEFAULTS, f.name):
-                name = _REQUESTED_AS.get(f.name, f.name)
-                if sampling.grammar is not None and sampling.grammar.kind == "regex" and f.name == "grammar":
-                    name = "regex"
-                raise InvalidRequest(f"The toy policy does not support '{name}'.", name)
+                raise InvalidRequest("The toy policy does not support this parameter.", f"sampling.{f.name}")
         wrong = [t for t in sampling.logit_bias if not 0 <= t < self.vocab_size]
         if wrong:
             raise InvalidRequest(
-                f"Token ids {wrong[:5]} are outside the vocabulary of {self.vocab_size} tokens.", "logit_bias"
+                f"Token ids {wrong[:5]} are outside the vocabulary of {self.vocab_size} tokens.", "sampling.logit_bias"
             )

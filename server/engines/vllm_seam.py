@@ -7,6 +7,7 @@ model_config, vllm_config, get_tokenizer, shutdown), SamplingParams, PoolingPara
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, TypeAlias
 
 from vllm.config import PoolerConfig
@@ -17,13 +18,14 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+from decoders.core import Sampling
 from decoders.errors import EngineDead, EngineFailed, InvalidRequest
 from server.engines.entropy import load as entropy
 from server.engines.text.model_text import ModelText
 from server.settings import EngineArgs, SettingsError
 
-# The request's names of parameters that vLLM names differently.
-_FIELDS = {"structured_outputs": "response_format"}
+# `Sampling`'s names of vLLM's sampling parameters.
+_SAMPLING = {"structured_outputs": "grammar", **{f.name: f.name for f in fields(Sampling)}}
 
 Engine: TypeAlias = AsyncLLM
 Start = Callable[[], Engine]
@@ -110,7 +112,9 @@ def engine_errors(engine: str, field: str | None = None) -> Iterator[None]:
 
 def _invalid(error: BaseException, field: str | None) -> InvalidRequest:
     parameter = getattr(error, "parameter", None)
-    return InvalidRequest(str(error), _FIELDS.get(parameter, parameter) if parameter else field)
+    if parameter in _SAMPLING:
+        return InvalidRequest(str(error), f"sampling.{_SAMPLING[parameter]}")
+    return InvalidRequest(str(error), parameter or field)
 
 
 def end_tokens(engine: Engine) -> set[int]:

@@ -33,6 +33,6 @@ def choose_signals(candidates: Sequence[int], taken: Collection[int]) -> Signals
     first, second = next(free, None), next(free, None)
     if first is None or second is None:
         raise InvalidRequest(
-            "This strategy needs two tokens of the vocabulary that are no stop tokens.", "stop_token_ids"
+            "This strategy needs two tokens of the vocabulary that are no stop tokens.", "sampling.stop_token_ids"
         )
     return Signals(first, second)

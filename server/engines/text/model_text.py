@@ -145,7 +145,7 @@ class ModelText:
             wrong = [t for t in getattr(sampling, name) if not 0 <= t < self.vocab_size]
             if wrong:
                 raise InvalidRequest(
-                    f"Token ids {wrong[:5]} are outside the vocabulary of {self.vocab_size} tokens.", name
+                    f"Token ids {wrong[:5]} are outside the vocabulary of {self.vocab_size} tokens.", f"sampling.{name}"
                 )
 
     def same_tokens(self, other: "ModelText") -> bool:

@@ -64,7 +64,8 @@ def router(state: ServerState) -> APIRouter:
         sampling = body.sampling(prompt, text.max_model_len)
         if body.calibrated:
             check_length(prompt, sampling, text, "prompt" if body.messages is None else "messages", "max_tokens")
-            text.check(sampling)
+            with body.client_fields.translated():
+                text.check(sampling)
         score = Score(
             completions, body.reward, calibrated=body.calibrated, number=body.rollouts, on_demand=body.on_demand
         )

@@ -119,7 +119,7 @@ def test_padding_is_reserved_before_special_tokens_and_those_before_words() -> N
     assert choose_signals([8, 9, 3, 2], [9]) == Signals(8, 3)
     with pytest.raises(InvalidRequest) as raised:
         choose_signals([8, 9], [9])
-    assert raised.value.field == "stop_token_ids"
+    assert raised.value.field == "sampling.stop_token_ids"
 
 
 def config(speculative: object = None, *, second: bool = False, own: list[str] | None = None) -> Any:
@@ -168,11 +168,11 @@ def test_an_engine_that_decodes_speculatively_refuses_a_cut() -> None:
         made.check_entropy_stop(taken)
         with pytest.raises(InvalidRequest, match="speculatively") as raised:
             made.check_entropy_stop(refused)
-        assert raised.value.field == "decoding.strategy"
+        assert raised.value.field == "strategy.strategy"
 
 
 def test_a_request_that_stops_at_all_other_tokens_is_refused() -> None:
     policy().check_entropy_stop(Sampling(stop_token_ids=(0, 3, 4, 5)))
     with pytest.raises(InvalidRequest) as raised:
         policy().check_entropy_stop(Sampling(stop_token_ids=(0, 3, 4, 5, 6)))
-    assert raised.value.field == "stop_token_ids"
+    assert raised.value.field == "sampling.stop_token_ids"
