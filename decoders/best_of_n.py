@@ -42,7 +42,7 @@ Select = Annotated[Argmax | Argmin | Softmax | Pessimistic | Vote, Field(discrim
 
 class BestOfNInfo(Info, frozen=True):
     draws: int = Field(description="Candidates drawn, for all results of the prompt together.")
-    vote: VoteShare | None = Field(None, description="With `select: vote`: what this answer was counted as.")
+    vote: VoteShare | None = Field(None, description="With `select` by vote: the answer read, and its share.")
 
 
 class BestOfN(Search, frozen=True, extra="forbid"):

@@ -45,7 +45,7 @@ class ToyText:
         """Raise `InvalidRequest` for sampling parameters that a table cannot honour."""
         for f in fields(Sampling):
             if f.name not in _SUPPORTED and getattr(sampling, f.name) != getattr(_DEFAULTS, f.name):
-                raise InvalidRequest("The toy policy does not support this parameter.", f"sampling.{f.name}")
+                raise InvalidRequest(f"The toy policy does not support '{f.name}'.", f"sampling.{f.name}")
         wrong = [t for t in sampling.logit_bias if not 0 <= t < self.vocab_size]
         if wrong:
             raise InvalidRequest(

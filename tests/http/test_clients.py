@@ -119,5 +119,5 @@ def test_instructor_1_17_0_is_told_by_name_what_is_not_done(api: Api) -> None:
         )
         assert (error["param"], error["message"]) == (
             "response_format",
-            "The toy policy does not support this parameter.",
+            "The toy policy does not support 'grammar'.",
         )

@@ -47,14 +47,21 @@ _MEASURED: dict[str, Any] = {
 
 
 def _diagnostics() -> dict[str, Any]:
-    """Return the fields of every strategy's diagnostics, each optional here, with its description by strategy."""
-    fields: dict[str, tuple[Any, list[str]]] = {}
+    """Return the fields of every strategy's diagnostics, each optional here, described by strategy."""
+    kinds: dict[str, Any] = {}
+    texts: dict[str, dict[str, list[str]]] = {}
     for strategy in STRATEGIES:
         for name, field in strategy.info.model_fields.items() if strategy.info else ():
-            kind, about = fields.setdefault(name, (field.annotation, []))
-            assert kind == field.annotation, f"two strategies report a `{name}` of different types"
-            about.append(f"{strategy.model_fields['strategy'].default}: {field.description}")
-    return {name: (kind | None, Field(None, description=" ".join(about))) for name, (kind, about) in fields.items()}
+            assert kinds.setdefault(name, field.annotation) == field.annotation, f"two strategies differ about `{name}`"
+            named = texts.setdefault(name, {}).setdefault(field.description or "", [])
+            named.append(strategy.model_fields["strategy"].default)
+    return {
+        name: (
+            kind | None,
+            Field(None, description=" ".join(f"{', '.join(by)}: {text}" for text, by in texts[name].items())),
+        )
+        for name, kind in kinds.items()
+    }
 
 
 ResultReport: type[ResultBase] = create_model(
