@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
+PAGES_FOR_AUTHORS = ("docs/writing-a-strategy.md", "docs/writing-a-reward.md")  # run whole, by test_writing.py
 FENCE = re.compile(r"^ *(`{3,}|~{3,}) *(\S*)")
 
 
@@ -75,6 +76,8 @@ def kind(block: Block) -> str | None:
     """Which runner a block belongs to, by what it is; None if to none."""
     if block.file == "docs/api.md":
         return "api"
+    if block.file in PAGES_FOR_AUTHORS:
+        return "page"
     if block.language == "json":
         return "answer" if '"choices"' in block.text else "bodies"
     if block.language == "yaml":
