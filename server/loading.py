@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from decoders.models import Models, Reward
+from decoders.testing import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from server.calibration.store import open_store
 from server.engines.rewards.build import build_reward, share_engine
 from server.engines.rewards.reward_timeout import RewardWithTimeout
 from server.engines.text import Text
-from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward, ToyText
+from server.engines.toy_text import ToyText
 from server.settings import (
     ENGINES,
     ClassifierReward,

@@ -2,7 +2,7 @@
 
 It needs neither pytest nor a server nor an engine.
 
-    await law(on(Mine(), toy_models(ToyPolicy())))         # the exact law of Mine, to compare with its closed form
+    await law(bind(Mine(), toy_models(ToyPolicy())))       # the exact law of Mine, to compare with its closed form
     for check in CONTRACT: check(Mine(reward=REWARDS))     # its events, its costs, cancellation, failures
 """
 
@@ -12,18 +12,18 @@ from decoders.testing.delegating import DelegatingPolicy
 from decoders.testing.enumeration import (
     ONE,
     PROMPT,
-    Branch,
+    BoundRun,
+    EnumeratingRng,
     Outcome,
-    RunByRng,
     answer,
     answers,
+    bind,
     collect,
     done,
     every_path,
     joint_law,
     law,
     mean,
-    on,
 )
 from decoders.testing.toy import ToyPolicy
 from decoders.testing.toy_rewards import ToyBrevity, ToyReward
@@ -52,14 +52,14 @@ __all__ = [
     "REWARDS",
     "WORDS",
     "BackwardsPolicy",
-    "Branch",
+    "BoundRun",
     "BrokenReward",
     "Check",
     "CountedReward",
     "DelegatingPolicy",
+    "EnumeratingRng",
     "HookedReward",
     "Outcome",
-    "RunByRng",
     "ToyBrevity",
     "ToyGuide",
     "ToyPolicy",
@@ -68,6 +68,7 @@ __all__ = [
     "WatchedPolicy",
     "answer",
     "answers",
+    "bind",
     "collect",
     "done",
     "every_path",
@@ -78,6 +79,5 @@ __all__ = [
     "let_others_run",
     "mean",
     "nothing",
-    "on",
     "toy_models",
 ]

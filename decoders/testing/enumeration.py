@@ -1,6 +1,6 @@
 """The exact law of a strategy, by running it along every path of its random choices.
 
-A strategy takes all its randomness from an `Rng`. `Branch` is an `Rng` without chance: it follows a given path of
+A strategy takes all its randomness from an `Rng`. `EnumeratingRng` leaves nothing to chance: it follows a given path of
 choices, then takes the first open branch each time, and notes the branches that it passed by. Running the strategy once
 for each of these visits every outcome, with its probability.
 """
@@ -19,7 +19,7 @@ from decoders.models import Models
 
 K = TypeVar("K", bound=Hashable)
 Path = tuple[int, ...]
-RunByRng = Callable[[Rng], AsyncGenerator[Event]]
+BoundRun = Callable[[Rng], AsyncGenerator[Event]]
 """A strategy with all its arguments but the randomness."""
 Outcome = Done | DecantError
 
@@ -28,7 +28,7 @@ ONE = Sampling()
 
 
 @dataclass
-class Branch:
+class EnumeratingRng:
     """An `Rng` that follows `path`, then the first branch of positive probability at each choice.
 
     Attributes:
@@ -69,17 +69,17 @@ class Branch:
         return self  # on the toy nothing waits, so that even concurrent work draws in one order
 
 
-def on(decoder: Decoder, models: Models, sampling: Sampling = ONE) -> RunByRng:
+def bind(decoder: Decoder, models: Models, sampling: Sampling = ONE) -> BoundRun:
     """Return the decoder as a function of its randomness alone: it answers an empty prompt with these models."""
     return lambda rng: decoder.decode(PROMPT, models, sampling, rng)
 
 
-async def every_path(run: RunByRng, given: Path = ()) -> list[tuple[float, Outcome]]:
+async def every_path(run: BoundRun, given: Path = ()) -> list[tuple[float, Outcome]]:
     """Return each way a run can end, with its probability; these sum to one. `given` fixes the first choices."""
     outcomes: list[tuple[float, Outcome]] = []
     todo = [given]
     while todo:
-        rng = Branch(todo.pop(), len(given))
+        rng = EnumeratingRng(todo.pop(), len(given))
         outcome = await _outcome(run(rng))
         outcomes.append((rng.probability, outcome))
         todo += rng.passed_by
@@ -88,12 +88,12 @@ async def every_path(run: RunByRng, given: Path = ()) -> list[tuple[float, Outco
     return outcomes
 
 
-async def law(run: RunByRng, given: Path = ()) -> dict[Tokens, float]:
+async def law(run: BoundRun, given: Path = ()) -> dict[Tokens, float]:
     """Return the probability of each answer of a run with one result; () stands for a run that failed."""
     return collect(await every_path(run, given), answer)
 
 
-async def joint_law(run: RunByRng, given: Path = ()) -> dict[tuple[Tokens, ...], float]:
+async def joint_law(run: BoundRun, given: Path = ()) -> dict[tuple[Tokens, ...], float]:
     """Return the probability of each list of results, in order; () stands for a run that failed."""
     return collect(await every_path(run, given), answers)
 

@@ -46,7 +46,7 @@ class WatchedPolicy(DelegatingPolicy):
         open: Generators that are not closed.
         running: Sequences that are being drawn: those of open generators that have not finished.
         peak: The largest number of sequences that were being drawn at the same time.
-        candidates: Sequences that were begun.
+        candidates: Sequences that were started.
         tokens: Tokens that were drawn.
     """
 

@@ -10,17 +10,16 @@ import pytest
 
 from decoders.core import Candidate, Prompt
 from decoders.models import Models
+from decoders.testing import ToyReward, WatchedPolicy
 from server import loading
 from server.calibration.filling import calibrate
 from server.calibration.store import CalibrationStore
-from server.engines.toy import ToyReward
 from server.http.request_file import policy_prompts, read_bodies
 from server.loading import Loaded
 from server.settings import Settings
 from tests.support.calibrate_command import COUNT, decant, lines, settings
 from tests.support.fakes import world
 from tests.support.serving import Api, Json, events, ok, refused, serving
-from tests.support.watched import WatchedPolicy
 
 pytestmark = pytest.mark.usefixtures("store")
 

@@ -14,13 +14,13 @@ import pytest
 
 from decoders.core import Prompt, Sampling
 from decoders.parts.rollouts import missing
+from decoders.testing import WatchedPolicy
 from server.calibration.filling import calibrate
 from server.calibration.store import CalibrationStore
 from server.loading import Loaded, toy
 from server.settings.reading import read_settings
 from tests.support.fakes import ActingReward
 from tests.support.serving import Api, Json, ok, serving
-from tests.support.watched import WatchedPolicy
 
 COUNT, N = 5, 3  # rollouts, candidates
 PROMPT = Prompt((1,), "good")

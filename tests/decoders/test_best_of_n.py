@@ -1,4 +1,4 @@
-"""Best-of-N on the toy: the law of each rule for choosing, to the last digit."""
+"""Best-of-N on the toy: the law of each rule of choice, to the last digit."""
 
 import asyncio
 import math
@@ -13,9 +13,8 @@ from decoders.core import Sampling, Tokens
 from decoders.maths.logmath import best_of_n_kl, win_rate_bound
 from decoders.models import Models
 from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
-from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
+from decoders.testing import ToyBrevity, ToyPolicy, ToyReward, bind, joint_law, law
 from tests.support import laws
-from tests.support.enumerate import joint_law, law, on
 
 POLICY = ToyPolicy(vocabulary=3, longest=3)
 MODELS = Models(POLICY, {"default": ToyReward(), "brevity": ToyBrevity()})
@@ -42,7 +41,7 @@ selects = pytest.mark.parametrize("select", [select for select, _ in RULES], ids
 
 @cache
 def best_of(n: int, select: Select) -> dict[Tokens, float]:
-    return asyncio.run(law(on(BestOfN(n=n, select=select), MODELS)))
+    return asyncio.run(law(bind(BestOfN(n=n, select=select), MODELS)))
 
 
 def test_different_texts_tie_on_this_toy() -> None:
@@ -50,7 +49,7 @@ def test_different_texts_tie_on_this_toy() -> None:
 
 
 def test_ties_share_alike() -> None:
-    """Which the laws can not tell from taking the first, since the draws are alike; `selection_kl` can."""
+    """Laws cannot show it, since the draws are exchangeable and the first could always be taken; `selection_kl` can."""
     assert Argmax().log_weights([1.0, 3.0, 3.0]) == [-math.inf, 0.0, 0.0]
     assert Argmin().log_weights([1.0, 3.0, 1.0]) == [0.0, -math.inf, 0.0]
     for select in (Softmax(beta=0.5), Pessimistic(beta=0.5)):
@@ -85,31 +84,31 @@ def test_one_candidate_is_the_policy(select: Select) -> None:
 @rules
 def test_further_results_are_chosen_from_what_is_left(select: Select, weigh: laws.Weigh) -> None:
     models = Models(SMALL, {"default": ToyReward()})
-    have = asyncio.run(joint_law(on(BestOfN(n=3, select=select), models, Sampling(n=2))))
+    have = asyncio.run(joint_law(bind(BestOfN(n=3, select=select), models, Sampling(n=2))))
     assert have == pytest.approx(laws.chosen_in_turn(SMALL_PI, SMALL_WORTH, 3, 2, weigh), abs=EXACT)
 
 
 def test_all_candidates_as_results_come_in_the_order_of_reward() -> None:
-    have = asyncio.run(joint_law(on(BestOfN(n=3), MODELS, Sampling(n=3))))
+    have = asyncio.run(joint_law(bind(BestOfN(n=3), MODELS, Sampling(n=3))))
     assert all(WORTH[a] >= WORTH[b] >= WORTH[c] for a, b, c in have)
     assert have == pytest.approx(laws.chosen_in_turn(PI, WORTH, 3, 3, laws.greatest), abs=EXACT)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5])
 def test_drawing_in_batches_changes_nothing(batch: int) -> None:
-    have = asyncio.run(law(on(BestOfN(n=3, batch=batch), MODELS)))
+    have = asyncio.run(law(bind(BestOfN(n=3, batch=batch), MODELS)))
     assert have == pytest.approx(laws.order_statistic(PI, WORTH, 3), abs=EXACT)
 
 
 @pytest.mark.parametrize("weights", [{"default": 1.0, "brevity": 0.5}, {"default": -0.25, "brevity": 2.0}])
 def test_several_rewards_are_one_weighted_sum(weights: dict[str, float]) -> None:
     both = {y: weights["default"] * WORTH[y] + weights["brevity"] * BREVITY[y] for y in PI}
-    have = asyncio.run(law(on(BestOfN(n=2, reward=weights), MODELS)))
+    have = asyncio.run(law(bind(BestOfN(n=2, reward=weights), MODELS)))
     assert have == pytest.approx(laws.order_statistic(PI, both, 2), abs=EXACT)
 
 
 def test_a_named_reward_is_the_one_that_counts() -> None:
-    have = asyncio.run(law(on(BestOfN(n=2, reward="brevity"), MODELS)))
+    have = asyncio.run(law(bind(BestOfN(n=2, reward="brevity"), MODELS)))
     assert have == pytest.approx(laws.order_statistic(PI, BREVITY, 2), abs=EXACT)
 
 
@@ -139,7 +138,7 @@ def test_softmax_tends_to_the_tilted_policy_as_n_grows(beta: float) -> None:
     for n in (1, 2, 4, 8):
         closed = laws.chosen(SMALL_PI, n, laws.by(SMALL_WORTH, laws.boltzmann(beta)))
         if n <= 4:  # what the strategy does; beyond, its law alone
-            assert asyncio.run(law(on(BestOfN(n=n, select=Softmax(beta=beta)), models))) == pytest.approx(
+            assert asyncio.run(law(bind(BestOfN(n=n, select=Softmax(beta=beta)), models))) == pytest.approx(
                 closed, abs=EXACT
             )
         away.append(laws.total_variation(closed, target))

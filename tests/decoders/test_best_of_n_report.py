@@ -1,4 +1,4 @@
-"""What best-of-N says of its answer, the divergence and its estimator above all, and what it refuses."""
+"""The report of best-of-N, above all the divergence and its estimator, and the requests that it refuses."""
 
 import asyncio
 import math
@@ -16,10 +16,9 @@ from decoders.events import Result
 from decoders.maths.logmath import best_of_n_kl, ranked_kl
 from decoders.models import Models, Reward
 from decoders.parts.selection import Argmin, Pessimistic, Softmax
+from decoders.testing import EOS, PROMPT, ToyBrevity, ToyPolicy, ToyReward, bind, done, every_path
 from evaluation.frontiers.replay import FixedCalibration
-from server.engines.toy import EOS, ToyBrevity, ToyPolicy, ToyReward
 from tests.support import laws
-from tests.support.enumerate import PROMPT, done, every_path, on
 
 POLICY = ToyPolicy(vocabulary=3, longest=3)
 MODELS = Models(POLICY, {"default": ToyReward(), "brevity": ToyBrevity()})
@@ -33,8 +32,8 @@ def worth(tokens: Tokens) -> float:
 
 
 def reported(decoder: BestOfN, sampling: Sampling, rank: int = 1) -> list[tuple[Result, str, float, list[float]]]:
-    """Each way to end: the result, its divergence with the estimator's name, and every candidate's total."""
-    ends = asyncio.run(every_path(on(decoder, MODELS, sampling)))
+    """Return, for each way a run can end, the result, its divergence with the estimator's name, and all totals."""
+    ends = asyncio.run(every_path(bind(decoder, MODELS, sampling)))
     out = []
     for _, end in ends:
         result = done(end).results[rank - 1]
@@ -52,7 +51,7 @@ def test_atomic_estimator_uses_the_answers_own_probability(n: int) -> None:
 
 
 def test_poisson_reports_for_the_number_it_drew() -> None:
-    for _, end in asyncio.run(every_path(on(BestOfN(n=5, poisson=True, return_kl=True), MODELS), given=(1,))):
+    for _, end in asyncio.run(every_path(bind(BestOfN(n=5, poisson=True, return_kl=True), MODELS), given=(1,))):
         (result,) = done(end).results
         assert result.diagnostics(BestOfNInfo).draws == 2
         assert result.kl is not None
@@ -104,7 +103,7 @@ def test_other_rules_report_the_divergence_of_the_choice() -> None:
 )
 @pytest.mark.parametrize("results", [1, 2])
 def test_the_reported_divergence_bounds_the_true_one_in_mean(decoder: BestOfN, results: int) -> None:
-    ends = asyncio.run(every_path(on(decoder, MODELS, Sampling(n=results))))
+    ends = asyncio.run(every_path(bind(decoder, MODELS, Sampling(n=results))))
     for i in range(results):
         law: dict[Tokens, float] = dict.fromkeys(PI, 0.0)
         nats = 0.0
@@ -117,7 +116,7 @@ def test_the_reported_divergence_bounds_the_true_one_in_mean(decoder: BestOfN, r
 
 
 def test_second_of_a_stopped_search_is_not_bounded_by_its_rank() -> None:
-    """Stopped at two draws, the second is the worse of two: further from the policy than the middle of three."""
+    """After two draws the second result is the worse of two: further from the policy than the middle of three."""
     for _, estimator, nats, totals in reported(BestOfN(n=3, batch=2, stop_at=-5.0), Sampling(n=2), rank=2):
         assert len(totals) == 2
         assert estimator == "selection_bound"
@@ -126,7 +125,7 @@ def test_second_of_a_stopped_search_is_not_bounded_by_its_rank() -> None:
 
 def test_the_end_tells_what_was_chosen_from_what() -> None:
     decoder = BestOfN(n=2, reward=BOTH, calibrated=True, rollouts=1, batch=1)
-    for _, end in asyncio.run(every_path(on(decoder, MODELS, Sampling(n=2, max_tokens=2)))):
+    for _, end in asyncio.run(every_path(bind(decoder, MODELS, Sampling(n=2, max_tokens=2)))):
         last = done(end)
         assert sorted(last.chosen) == [0, 1]
         tokens = [s.candidate.tokens for s in last.candidates]

@@ -1,4 +1,4 @@
-"""Best-of-N by rewards that are not plain numbers: quantiles under the policy, and rewards that are missing."""
+"""Best-of-N by calibrated rewards, and by rewards that some completions do not have."""
 
 import asyncio
 import math
@@ -14,9 +14,8 @@ from decoders.core import Candidate, Prompt, Sampling, Tokens
 from decoders.errors import NoUsableReward
 from decoders.models import Models
 from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
-from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
+from decoders.testing import ToyBrevity, ToyPolicy, ToyReward, answers, bind, collect, done, every_path, joint_law, law
 from tests.support import laws
-from tests.support.enumerate import answers, collect, done, every_path, joint_law, law, on
 
 POLICY = ToyPolicy(vocabulary=3, longest=3)
 MODELS = Models(POLICY, {"default": ToyReward(), "brevity": ToyBrevity()})
@@ -29,7 +28,7 @@ EXACT = 1e-12
 
 @dataclass(frozen=True)
 class Holed(ToyReward):
-    """The toy's reward, but for completions it has none for."""
+    """The toy's reward, but without a value for some completions."""
 
     holes: dict[Tokens, float] = field(default_factory=lambda: {HOLE: math.nan})
     scores_all: ClassVar[bool] = False
@@ -40,7 +39,7 @@ class Holed(ToyReward):
 
 def test_stopping_waits_for_as_many_usable_candidates_as_results() -> None:
     models = Models(POLICY, {"default": Holed()})
-    ends = asyncio.run(every_path(on(BestOfN(n=3, batch=1, stop_at=-5.0), models, Sampling(n=2))))
+    ends = asyncio.run(every_path(bind(BestOfN(n=3, batch=1, stop_at=-5.0), models, Sampling(n=2))))
     for _, end in ends:
         if isinstance(end, NoUsableReward):
             continue
@@ -64,7 +63,7 @@ def test_calibrated_by_rollouts(rollouts: int, n: int, weights: dict[str, float]
         }
         for y, q in laws.order_statistic(PI, total, n).items():
             want[y] += p * q
-    have = asyncio.run(law(on(BestOfN(n=n, reward=weights, calibrated=True, rollouts=rollouts), MODELS)))
+    have = asyncio.run(law(bind(BestOfN(n=n, reward=weights, calibrated=True, rollouts=rollouts), MODELS)))
     assert have == pytest.approx(want, abs=EXACT)
 
 
@@ -75,12 +74,12 @@ def test_calibrated_stopping_compares_the_quantile() -> None:
         quantile = {y: laws.quantile(WORTH[y], [WORTH[z]]) for y in PI}
         for y, q in laws.chosen(PI, 2, laws.by(quantile, laws.stopped(1, 1.0, laws.greatest))).items():
             want[y] += p * q
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def test_rollouts_are_not_candidates() -> None:
     decoder = BestOfN(n=4, poisson=True, calibrated=True, rollouts=1)
-    for _, end in asyncio.run(every_path(on(decoder, MODELS, Sampling(max_tokens=2)), given=(1,))):
+    for _, end in asyncio.run(every_path(bind(decoder, MODELS, Sampling(max_tokens=2)), given=(1,))):
         assert len(done(end).candidates) == done(end).results[0].diagnostics(BestOfNInfo).draws == 2
         assert done(end).cost.candidates == 3
 
@@ -101,11 +100,11 @@ def test_calibrated_against_each_other(n: int, select: Select) -> None:
     decoder = BestOfN(
         n=n, reward={"default": 1.0, "brevity": 0.5}, calibrated=True, rollouts="candidates", select=select
     )
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(laws.chosen(PI, n, judge), abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(laws.chosen(PI, n, judge), abs=EXACT)
 
 
 def test_one_reward_calibrated_against_each_other_is_plain_best_of_n() -> None:
-    have = asyncio.run(law(on(BestOfN(n=3, reward="default", calibrated=True, rollouts="candidates"), MODELS)))
+    have = asyncio.run(law(bind(BestOfN(n=3, reward="default", calibrated=True, rollouts="candidates"), MODELS)))
     assert have == pytest.approx(laws.order_statistic(PI, WORTH, 3), abs=EXACT)
 
 
@@ -121,7 +120,7 @@ def test_one_reward_calibrated_against_each_other_is_plain_best_of_n() -> None:
 )
 def test_a_candidate_without_a_reward_is_out(select: Select, weigh: laws.Weigh, hole: float) -> None:
     models = Models(POLICY, {"default": Holed(holes={HOLE: hole})})
-    ends = asyncio.run(every_path(on(BestOfN(n=2, select=select, return_kl=True), models)))
+    ends = asyncio.run(every_path(bind(BestOfN(n=2, select=select, return_kl=True), models)))
     have = collect(ends, answers)
     assert have.pop(()) == pytest.approx(PI[HOLE] ** 2, abs=EXACT)
     want = laws.chosen(PI, 2, laws.by({**WORTH, HOLE: hole}, laws.without(weigh)))
@@ -138,11 +137,11 @@ def test_a_candidate_without_a_reward_is_out(select: Select, weigh: laws.Weigh, 
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_no_reward_at_all_is_an_error(calibrated: bool) -> None:
     models = Models(POLICY, {"default": Holed(holes=dict.fromkeys(PI, math.nan))})
-    ends = asyncio.run(every_path(on(BestOfN(n=2, calibrated=calibrated, rollouts="candidates"), models)))
+    ends = asyncio.run(every_path(bind(BestOfN(n=2, calibrated=calibrated, rollouts="candidates"), models)))
     assert all(isinstance(end, NoUsableReward) for _, end in ends)
 
 
 def test_too_few_rewards_for_the_results_is_an_error() -> None:
     models = Models(POLICY, {"default": Holed()})
-    have = asyncio.run(joint_law(on(BestOfN(n=2), models, Sampling(n=2))))
+    have = asyncio.run(joint_law(bind(BestOfN(n=2), models, Sampling(n=2))))
     assert have[()] == pytest.approx(1 - (1 - PI[HOLE]) ** 2, abs=EXACT)

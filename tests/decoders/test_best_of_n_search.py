@@ -1,4 +1,4 @@
-"""Best-of-N with a number of candidates that is not given: a Poisson number, or as many as it takes."""
+"""Best-of-N with a random number of candidates: a Poisson number, or as many as early stopping takes."""
 
 import asyncio
 import math
@@ -12,9 +12,8 @@ from decoders import BestOfN
 from decoders.best_of_n import BestOfNInfo, Select
 from decoders.models import Models
 from decoders.parts.selection import Pessimistic, Softmax
-from server.engines.toy import ToyPolicy, ToyReward
+from decoders.testing import EnumeratingRng, ToyPolicy, ToyReward, answers, bind, collect, every_path, law, mean
 from tests.support import laws
-from tests.support.enumerate import Branch, answers, collect, every_path, law, mean, on
 
 POLICY = ToyPolicy(vocabulary=3, longest=3)
 MODELS = Models(POLICY, {"default": ToyReward()})
@@ -24,11 +23,11 @@ EXACT = 1e-12
 
 
 @dataclass
-class Listening(Branch):
-    heard: list[Sequence[float]] = field(default_factory=list)
+class Listening(EnumeratingRng):
+    weights: list[Sequence[float]] = field(default_factory=list)
 
     def draw(self, log_weights: Sequence[float]) -> int:
-        self.heard.append(log_weights)
+        self.weights.append(log_weights)
         return super().draw(log_weights)
 
 
@@ -36,9 +35,9 @@ class Listening(Branch):
 def test_poisson_draws_one_plus_a_poisson_number(n: int) -> None:
     async def first_choice() -> Sequence[float]:
         rng = Listening(path=(0,))
-        async for _ in on(BestOfN(n=n, poisson=True), MODELS)(rng):
+        async for _ in bind(BestOfN(n=n, poisson=True), MODELS)(rng):
             pass
-        return rng.heard[0]
+        return rng.weights[0]
 
     log_pmf = asyncio.run(first_choice())
     want = scipy.stats.poisson.pmf(range(len(log_pmf)), n - 1)
@@ -49,15 +48,15 @@ def test_poisson_draws_one_plus_a_poisson_number(n: int) -> None:
 @pytest.mark.parametrize("extra", [0, 1, 2])
 @pytest.mark.parametrize("batch", [None, 1])
 def test_given_its_number_poisson_is_that_best_of_n(extra: int, batch: int | None) -> None:
-    """With the law of the number, above, this makes the law the Poisson mixture of the P_N."""
-    have = asyncio.run(law(on(BestOfN(n=2, poisson=True, batch=batch), MODELS), given=(extra,)))
+    """Together with the law of the number, tested above, this makes the law the Poisson mixture of the P_N."""
+    have = asyncio.run(law(bind(BestOfN(n=2, poisson=True, batch=batch), MODELS), given=(extra,)))
     assert have == pytest.approx(laws.order_statistic(PI, WORTH, extra + 1), abs=EXACT)
 
 
 @pytest.mark.parametrize("at", [-5.0, -1.0, 0.0, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_stopping_at_a_reward(batch: int, at: float) -> None:
-    ends = asyncio.run(every_path(on(BestOfN(n=3, batch=batch, stop_at=at), MODELS)))
+    ends = asyncio.run(every_path(bind(BestOfN(n=3, batch=batch, stop_at=at), MODELS)))
     rule = laws.stopped(batch, at, laws.greatest)
     have = {y: p for (y,), p in collect(ends, answers).items()}
     assert have == pytest.approx(laws.chosen(PI, 3, laws.by(WORTH, rule)), abs=EXACT)
@@ -70,14 +69,14 @@ def test_stopping_at_a_reward(batch: int, at: float) -> None:
     ("select", "weigh"), [(Softmax(beta=0.5), laws.boltzmann(0.5)), (Pessimistic(beta=0.5), laws.pessimistic(0.5))]
 )
 def test_stopping_under_another_rule(select: Select, weigh: laws.Weigh) -> None:
-    have = asyncio.run(law(on(BestOfN(n=3, batch=2, stop_at=1.0, select=select), MODELS)))
+    have = asyncio.run(law(bind(BestOfN(n=3, batch=2, stop_at=1.0, select=select), MODELS)))
     rule = laws.stopped(2, 1.0, weigh)
     assert have == pytest.approx(laws.chosen(PI, 3, laws.by(WORTH, rule)), abs=EXACT)
 
 
 def test_stopping_is_between_one_batch_and_all_of_them() -> None:
     rates = [
-        laws.win_rate(asyncio.run(law(on(BestOfN(n=3, batch=1, stop_at=at), MODELS))), PI, WORTH)
+        laws.win_rate(asyncio.run(law(bind(BestOfN(n=3, batch=1, stop_at=at), MODELS))), PI, WORTH)
         for at in (-5.0, 0.0, 1.0, 5.0)
     ]
     assert rates[0] == pytest.approx(0.5, abs=EXACT)

@@ -1,4 +1,4 @@
-"""What a strategy promises to draw at most, against what it does draw: of short and long blocks, and many refusals."""
+"""No strategy draws more than its bounds promise, with short blocks, long ones and many refusals."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,21 +16,20 @@ from decoders.events import Done
 from decoders.models import Calibration, Models
 from decoders.rng import SeededRng
 from decoders.score import Score
-from server.engines.toy import EOS, ToyBrevity, ToyPolicy, ToyReward
+from decoders.testing import EOS, GUIDES, ToyBrevity, ToyPolicy, ToyReward, WatchedPolicy, let_others_run
 from tests.decoders.test_contract import CALIBRATED, GUIDED, PLAIN, PROPOSALS, describe, instance
-from tests.support.watched import GUIDES, WatchedPolicy, let_others_run
 
 PROMPT = Prompt((1, 2), "good bad")
 
 
 def counting() -> WatchedPolicy:
-    """A toy with answers of up to 40 words, whose concurrent draws take turns."""
+    """Return a toy with answers of up to 40 words; its concurrent draws take turns."""
     return WatchedPolicy(before=let_others_run, inner=ToyPolicy(longest=40, loaded=GUIDES))
 
 
 @dataclass
 class Store:
-    """A calibration store that has nothing until it is given something."""
+    """A calibration store in memory, empty at first."""
 
     kept: dict[str, list[float | None]] = field(default_factory=dict)
     rollouts: int = 5
@@ -97,7 +96,7 @@ def test_no_strategy_draws_more_than_it_promises(decoder: Decoder, stored: bool)
 
 
 def test_refused_segments_count_though_they_are_longer_than_the_accepted_one() -> None:
-    """The shortest of ten is taken each time, of an answer that does not end by itself."""
+    """The answer does not end by itself, and the shortest of ten segments is taken each time."""
     decoder = instances(
         "cascade", **REFUSING, reward="brevity", entropy_threshold=1.56, min_segment_tokens=1, max_tries=10
     )
@@ -159,7 +158,7 @@ def test_rewards_alone_count_their_rollouts() -> None:
 
 
 def test_the_bounds_are_no_wider_than_they_must_be() -> None:
-    """Reached where every answer is as long, and every try refused, as can be."""
+    """The bounds are reached if every answer is as long as it can be, and every try is refused."""
     world = models(counting())
     whole = Controlled(candidates=2, block_tokens=8).max_cost(Sampling(max_tokens=24), world)
     assert (whole.candidates, whole.generated_tokens) == (6, 48)

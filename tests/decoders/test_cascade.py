@@ -1,4 +1,4 @@
-"""Cascade reward sampling on the exact toy: segments end at an entropy, and are accepted as promised."""
+"""Cascade reward sampling on the exact toy: where segments end, and the law of accepted ones."""
 
 import asyncio
 import math
@@ -13,9 +13,8 @@ from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.models import Models
 from decoders.policy import EntropyStop
 from decoders.rng import SeededRng
-from server.engines.toy import EOS, ToyGuide, ToyPolicy, ToyReward
+from decoders.testing import EOS, PROMPT, ToyGuide, ToyPolicy, ToyReward, bind, done, every_path, joint_law, law
 from tests.support import laws
-from tests.support.enumerate import PROMPT, done, every_path, joint_law, law, on
 from tests.support.fakes import giving
 
 EXACT = 1e-9
@@ -33,7 +32,7 @@ def ended(y: Tokens) -> bool:
 
 
 def segments(y: Tokens, entropy: float, least: int, most: int, guides: dict[str, float]) -> dict[Tokens, float]:
-    """F(z | y), each segment as the whole it makes, token by token from the policy's table."""
+    """Return F(z | y), token by token from the policy's table; each segment with its prefix."""
     out: defaultdict[Tokens, float] = defaultdict(float)
     todo: list[tuple[Tokens, float]] = [(y, 1.0)]
     while todo:
@@ -52,7 +51,7 @@ def by_definition(
     *, entropy: float, at: float, start: float, beta: float, tries: int, least: int = 1, most: int = 64,
     guides: dict[str, float] | None = None,
 ) -> dict[Tokens, float]:  # fmt: skip
-    """The law of the cascade, the best of the tries taken where none is accepted."""
+    """Return the law of the cascade, in which the best try is taken where none is accepted."""
     out: defaultdict[Tokens, float] = defaultdict(float)
     todo: list[tuple[Tokens, float]] = [((), 1.0)]
     while todo:
@@ -88,7 +87,7 @@ def test_its_law(entropy: float, tries: int, batch: int) -> None:
         min_segment_tokens=1,
     )
     want = by_definition(entropy=entropy, at=1.5, start=-0.5, beta=0.7, tries=tries)
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def test_segments_have_a_least_and_a_greatest_length() -> None:
@@ -98,7 +97,7 @@ def test_segments_have_a_least_and_a_greatest_length() -> None:
             max_segment_tokens=most, beta=0.5,
         )  # fmt: skip
         want = by_definition(entropy=0.0, at=1.0, start=0.0, beta=0.5, tries=1, least=least, most=most)
-        assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
+        assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def test_it_is_of_the_guided_policy() -> None:
@@ -114,19 +113,19 @@ def test_it_is_of_the_guided_policy() -> None:
         guides=guides,
     )
     want = by_definition(entropy=0.9, at=1.0, start=0.0, beta=0.5, tries=2, guides=guides)
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def test_the_threshold_begins_half_way_from_the_empty_answers_reward() -> None:
-    """On the toy that is 0."""
+    """On the toy the empty answer's reward is 0."""
     fields: dict[str, Any] = {
         "entropy_threshold": 0.9,
         "accept_threshold": 1.0,
         "max_tries": 2,
         "min_segment_tokens": 1,
     }
-    have = asyncio.run(law(on(Cascade(**fields), MODELS)))
-    assert have == pytest.approx(asyncio.run(law(on(Cascade(**fields, accept_start=0.5), MODELS))), abs=EXACT)
+    have = asyncio.run(law(bind(Cascade(**fields), MODELS)))
+    assert have == pytest.approx(asyncio.run(law(bind(Cascade(**fields, accept_start=0.5), MODELS))), abs=EXACT)
 
 
 def test_with_enough_tries_each_segment_is_tilted_exactly() -> None:
@@ -136,7 +135,7 @@ def test_with_enough_tries_each_segment_is_tilted_exactly() -> None:
     async def frequencies(runs: int) -> dict[Tokens, float]:
         seen: defaultdict[Tokens, float] = defaultdict(float)
         for seed in range(runs):
-            async for event in on(decoder, MODELS)(SeededRng(seed)):
+            async for event in bind(decoder, MODELS)(SeededRng(seed)):
                 last = event
             seen[done(last).results[0].candidate.tokens] += 1 / runs  # type: ignore[arg-type]
         return seen
@@ -157,14 +156,14 @@ def test_a_cascade_that_accepts_everything_samples_the_policy(entropy: float, gu
         batch=1,
         guides=guides,
     )
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(POLICY.completions(guides=guides), abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(POLICY.completions(guides=guides), abs=EXACT)
 
 
 def test_several_results_are_independent_runs() -> None:
     models = Models(ToyPolicy(3, 2), MODELS.rewards)
     decoder = Cascade(accept_threshold=1.0, accept_start=0.0, max_tries=2, batch=1)
-    alone = asyncio.run(law(on(decoder, models)))
-    for (a, b), p in asyncio.run(joint_law(on(decoder, models, Sampling(n=2)))).items():
+    alone = asyncio.run(law(bind(decoder, models)))
+    for (a, b), p in asyncio.run(joint_law(bind(decoder, models, Sampling(n=2)))).items():
         assert p == pytest.approx(alone[a] * alone[b], abs=EXACT)
 
 
@@ -179,26 +178,26 @@ def test_it_stays_within_what_it_may_draw() -> None:
         beta=0.1,
     )
     most = decoder.max_cost(Sampling(max_tokens=3), MODELS)
-    for _, end in asyncio.run(every_path(on(decoder, MODELS))):
+    for _, end in asyncio.run(every_path(bind(decoder, MODELS))):
         assert done(end).cost.candidates <= most.candidates
         assert done(end).cost.generated_tokens <= most.generated_tokens
 
 
 def test_the_toy_cuts_where_it_is_uncertain() -> None:
-    async def wholes(entropy_stop: EntropyStop) -> set[Tokens]:
+    async def extended(entropy_stop: EntropyStop) -> set[Tokens]:
         grown = POLICY.extend(PROMPT, EMPTY, 50, 16, Sampling(), SeededRng(1), entropy_stop=entropy_stop)
         return {whole.tokens async for _, whole, _ in grown}
 
-    everywhere = asyncio.run(wholes(EntropyStop(0.0)))
+    everywhere = asyncio.run(extended(EntropyStop(0.0)))
     assert all(len(y) == 1 for y in everywhere)
-    nowhere = asyncio.run(wholes(EntropyStop(99.0)))
+    nowhere = asyncio.run(extended(EntropyStop(99.0)))
     assert all(y[-1] == EOS for y in nowhere)
 
 
 def test_without_a_finite_reward_it_fails() -> None:
     models = Models(ToyPolicy(3, 2), {"default": giving(math.nan)})
     for more in ({}, {"accept_start": 0.0}):
-        ends = asyncio.run(every_path(on(Cascade(accept_threshold=1.0, max_tries=2, **more), models)))
+        ends = asyncio.run(every_path(bind(Cascade(accept_threshold=1.0, max_tries=2, **more), models)))
         assert all(isinstance(end, NoUsableReward) for _, end in ends)
 
 

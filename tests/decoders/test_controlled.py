@@ -1,4 +1,4 @@
-"""Blockwise controlled decoding on the exact toy: its law by enumeration, what it is at both ends, what it refuses."""
+"""Blockwise controlled decoding on the exact toy: its law, at both extremes of the block too, and its refusals."""
 
 import asyncio
 import itertools
@@ -17,9 +17,8 @@ from decoders.maths.logmath import best_of_n_kl
 from decoders.models import Models
 from decoders.parts.blocks import FinalText
 from decoders.parts.selection import Argmax, Softmax
-from server.engines.toy import EOS, ToyBrevity, ToyGuide, ToyPolicy, ToyReward
+from decoders.testing import EOS, ToyBrevity, ToyGuide, ToyPolicy, ToyReward, bind, done, every_path, law
 from tests.support import laws
-from tests.support.enumerate import done, every_path, law, on
 from tests.support.fakes import giving
 
 EXACT = 1e-9
@@ -36,7 +35,7 @@ def ended(tokens: Tokens, longest: int = 16) -> bool:
 
 
 def extensions(prefix: Tokens, block: int, longest: int = 16, guides: Mapping[str, float] | None = None) -> Any:
-    """Every block after `prefix`, as the whole it makes, with its probability."""
+    """Return the probability of every block after `prefix`, each with its prefix."""
     law: defaultdict[Tokens, float] = defaultdict(float)
     for y, p in POLICY.completions(max_tokens=longest, guides=guides).items():
         if y[: len(prefix)] == prefix:
@@ -46,7 +45,7 @@ def extensions(prefix: Tokens, block: int, longest: int = 16, guides: Mapping[st
 
 
 def blockwise(k: int, block: int, weigh: laws.Weigh, longest: int = 16, **more: Any) -> dict[Tokens, float]:
-    """The law of choosing one of k blocks again and again."""
+    """Return the law of choosing one of k blocks again and again."""
     law: defaultdict[Tokens, float] = defaultdict(float)
     todo: list[tuple[Tokens, float]] = [((), 1.0)]
     while todo:
@@ -65,7 +64,7 @@ def blockwise(k: int, block: int, weigh: laws.Weigh, longest: int = 16, **more: 
 @pytest.mark.parametrize("stream", [False, True])
 def test_argmax_law(k: int, block: int, stream: bool) -> None:
     decoder = Controlled(candidates=k, block_tokens=block, reward="default")
-    have = asyncio.run(law(on(decoder, MODELS, Sampling(stream=stream))))
+    have = asyncio.run(law(bind(decoder, MODELS, Sampling(stream=stream))))
     assert have == pytest.approx(blockwise(k, block, laws.greatest), abs=EXACT)
 
 
@@ -73,12 +72,12 @@ def test_argmax_law(k: int, block: int, stream: bool) -> None:
 def test_softmax_law(block: int) -> None:
     decoder = Controlled(candidates=2, block_tokens=block, reward="default", select=Softmax(beta=0.7))
     want = blockwise(2, block, laws.boltzmann(0.7))
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def test_a_block_is_cut_by_max_tokens() -> None:
     decoder = Controlled(candidates=2, block_tokens=1, reward="default")
-    have = asyncio.run(law(on(decoder, MODELS, Sampling(max_tokens=2))))
+    have = asyncio.run(law(bind(decoder, MODELS, Sampling(max_tokens=2))))
     assert have == pytest.approx(blockwise(2, 1, laws.greatest, longest=2), abs=EXACT)
     assert max(map(len, have)) == 2
 
@@ -88,18 +87,18 @@ def test_one_block_for_all_is_best_of_k(k: int) -> None:
     pi = POLICY.completions()
     want = laws.order_statistic(pi, {y: value(y) for y in pi}, k)
     decoder = Controlled(candidates=k, block_tokens=16, reward="default")
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def test_it_controls_the_guided_policy() -> None:
     guides = {"kind": 1.0}
     decoder = Controlled(candidates=2, block_tokens=1, reward="default", guides=guides)
     want = blockwise(2, 1, laws.greatest, guides=guides)
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def test_beams_law() -> None:
-    """Two beams of two blocks each: the two best of four go on, a finished one as it stands."""
+    """Of the four blocks of two beams, the two best go on; a finished beam competes as it stands."""
     small = ToyPolicy(vocabulary=2, longest=3)
     models = Models(small, {"default": ToyReward()})
 
@@ -137,13 +136,13 @@ def test_beams_law() -> None:
             chance = p * math.prod(q for _, q in picks)
             todo += [(kept, chance * q) for kept, q in best_two(pool)]
     decoder = Controlled(candidates=2, block_tokens=1, beams=2, reward="default")
-    assert asyncio.run(law(on(decoder, models))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, models))) == pytest.approx(want, abs=EXACT)
 
 
 def test_a_block_ends_at_its_stop() -> None:
-    """ " bad" ends a block, so a block of up to three tokens is one that ends there or nowhere."""
+    """The word " bad" ends a block, so a block of up to three tokens ends at it or at its length."""
     decoder = Controlled(candidates=1, block_tokens=3, block_stop=[" bad"], reward="default", return_candidates=True)
-    for _, end in asyncio.run(every_path(on(decoder, MODELS))):
+    for _, end in asyncio.run(every_path(bind(decoder, MODELS))):
         [result] = done(end).results
         tokens = result.candidate.tokens
         blocks, since = 0, 0
@@ -156,7 +155,7 @@ def test_a_block_ends_at_its_stop() -> None:
 
 def test_the_divergence_is_bounded_by_that_of_each_block() -> None:
     decoder = Controlled(candidates=2, block_tokens=2, reward="default", return_kl=True)
-    ends = asyncio.run(every_path(on(decoder, MODELS)))
+    ends = asyncio.run(every_path(bind(decoder, MODELS)))
     bound = 0.0
     for p, end in ends:
         [result] = done(end).results
@@ -169,18 +168,18 @@ def test_the_divergence_is_bounded_by_that_of_each_block() -> None:
 
 def test_several_results_are_independent_runs() -> None:
     decoder = Controlled(candidates=2, block_tokens=4, reward="default")
-    ends = asyncio.run(every_path(on(decoder, Models(ToyPolicy(3, 2), MODELS.rewards), Sampling(n=2))))
+    ends = asyncio.run(every_path(bind(decoder, Models(ToyPolicy(3, 2), MODELS.rewards), Sampling(n=2))))
     pairs: defaultdict[tuple[Tokens, ...], float] = defaultdict(float)
     for p, end in ends:
         pairs[tuple(r.candidate.tokens for r in done(end).results)] += p
-    alone = asyncio.run(law(on(decoder, Models(ToyPolicy(3, 2), MODELS.rewards))))
+    alone = asyncio.run(law(bind(decoder, Models(ToyPolicy(3, 2), MODELS.rewards))))
     for (a, b), p in pairs.items():
         assert p == pytest.approx(alone[a] * alone[b], abs=EXACT)
 
 
 def test_tokens_and_passes_are_counted() -> None:
     decoder = Controlled(candidates=2, block_tokens=1, reward={"default": 1.0, "brevity": 0.0})
-    for _, end in asyncio.run(every_path(on(decoder, Models(ToyPolicy(3, 2), MODELS.rewards)))):
+    for _, end in asyncio.run(every_path(bind(decoder, Models(ToyPolicy(3, 2), MODELS.rewards)))):
         ended_ = done(end)
         rounds = ended_.results[0].diagnostics(ControlledInfo).rounds
         assert ended_.cost.candidates == 2 * rounds
@@ -190,7 +189,7 @@ def test_tokens_and_passes_are_counted() -> None:
 
 def test_without_a_finite_reward_it_fails() -> None:
     decoder = Controlled(candidates=2, block_tokens=1)
-    ends = asyncio.run(every_path(on(decoder, Models(ToyPolicy(3, 2), {"default": giving(math.nan)}))))
+    ends = asyncio.run(every_path(bind(decoder, Models(ToyPolicy(3, 2), {"default": giving(math.nan)}))))
     assert all(isinstance(end, NoUsableReward) for _, end in ends)
 
 

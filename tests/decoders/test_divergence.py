@@ -1,4 +1,4 @@
-"""What an answer's KL is measured from: the frozen policy, the law that the request samples, or nothing."""
+"""The reference of an answer's KL: the frozen policy, the law that the request samples, or none."""
 
 import asyncio
 import math
@@ -13,9 +13,8 @@ from decoders.events import KL, Done
 from decoders.models import Models
 from decoders.parts.selection import Softmax
 from decoders.rng import SeededRng
-from server.engines.toy import ToyGuide, ToyPolicy, ToyReward
+from decoders.testing import PROMPT, ToyGuide, ToyPolicy, ToyReward, bind, done, every_path, law, mean
 from tests.support import laws
-from tests.support.enumerate import PROMPT, done, every_path, law, mean, on
 
 EXACT = 1e-9
 GUIDED = ToyPolicy(vocabulary=3, longest=3, loaded={"kind": ToyGuide((0.0, 1.0, -1.0))})
@@ -37,7 +36,7 @@ def models(policy: ToyPolicy) -> Models:
 
 
 def run(decoder: Decoder, policy: ToyPolicy, sampling: Sampling) -> list[tuple[float, Done]]:
-    ends = asyncio.run(every_path(on(decoder, models(policy), sampling)))
+    ends = asyncio.run(every_path(bind(decoder, models(policy), sampling)))
     return [(p, done(end)) for p, end in ends]
 
 
@@ -48,7 +47,7 @@ def kl(end: Done) -> KL:
 
 
 def drawn(sampling: Sampling) -> dict[Tokens, float]:
-    return asyncio.run(law(on(Sample(), models(PLAIN), sampling)))
+    return asyncio.run(law(bind(Sample(), models(PLAIN), sampling)))
 
 
 def test_a_plain_sample_of_the_policys_law_is_at_zero_from_it() -> None:
@@ -57,7 +56,7 @@ def test_a_plain_sample_of_the_policys_law_is_at_zero_from_it() -> None:
 
 
 def test_a_tempered_sample_is_at_its_log_ratio_from_the_policy() -> None:
-    """An engine with guides can score the tempered law. The mean is the divergence."""
+    """An engine with guides can score the tempered law. The mean log-ratio is the divergence."""
     ends = run(Sample(return_kl=True), GUIDED, COOL)
     q = drawn(COOL)
     for _, end in ends:
@@ -110,20 +109,20 @@ def test_a_bound_holds_from_the_law_that_it_names(decoder: Decoder, sampling: Sa
     named = {kl(end).reference for _, end in ends}
     assert named == {"policy" if tempered or sampling == Sampling() else "sampling"}
     reference = PI if named == {"policy"} else drawn(sampling)
-    have = asyncio.run(law(on(decoder, models(policy), sampling)))
+    have = asyncio.run(law(bind(decoder, models(policy), sampling)))
     assert mean(ends, lambda end: kl(end).nats) >= laws.kl(have, reference) - EXACT
     assert all(kl(end).estimator.endswith("+log_ratio") == tempered for _, end in ends)
 
 
 @pytest.mark.parametrize("decoder", [Rejection(r_max=2.0, max_draws=1, return_kl=True), Particles(particles=2)])
 def test_a_tilt_names_its_reference_too(decoder: Decoder) -> None:
-    asked = decoder.model_copy(update={"return_kl": True})
+    measured = decoder.model_copy(update={"return_kl": True})
     for policy, sampling, reference in (
         (PLAIN, COOL, "sampling"),
         (GUIDED, COOL, "policy"),
         (PLAIN, Sampling(), "policy"),
     ):
-        found = {r.kl.reference for _, end in run(asked, policy, sampling) for r in end.results if r.kl is not None}
+        found = {r.kl.reference for _, end in run(measured, policy, sampling) for r in end.results if r.kl is not None}
         assert found == {reference}
 
 
@@ -133,7 +132,7 @@ def test_a_choice_among_a_proposals_answers_is_measured_from_what_the_proposal_i
         ends = run(decoder, policy, COOL)
         assert {kl(end).reference for _, end in ends} == {reference}
         against = PI if reference == "policy" else drawn(COOL)
-        have = asyncio.run(law(on(decoder, models(policy), COOL)))
+        have = asyncio.run(law(bind(decoder, models(policy), COOL)))
         assert mean(ends, lambda end: kl(end).nats) >= laws.kl(have, against) - EXACT
 
 

@@ -12,9 +12,9 @@ STRATEGIES = """
 """
 KIT = """
     CONTRACT EOS GUIDES MAX_TOKENS ONE PROMPT REWARDS WORDS
-    BackwardsPolicy Branch BrokenReward Check CountedReward DelegatingPolicy HookedReward Outcome RunByRng
+    BackwardsPolicy BoundRun BrokenReward Check CountedReward DelegatingPolicy EnumeratingRng HookedReward Outcome
     ToyBrevity ToyGuide ToyPolicy ToyReward ToyTable WatchedPolicy
-    answer answers collect done every_path fail forever joint_law law let_others_run mean nothing on toy_models
+    answer answers bind collect done every_path fail forever joint_law law let_others_run mean nothing toy_models
 """
 
 

@@ -1,4 +1,4 @@
-"""Rewards at the ends of what a double holds, and the smallest beta: each strategy answers, or says what is missing."""
+"""Rewards at the ends of the range of doubles, the smallest beta: each strategy answers, or fails by a typed error."""
 
 import asyncio
 import json
@@ -25,8 +25,7 @@ from decoders.parts.objective import Objective
 from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
 from decoders.parts.vote import Vote
 from decoders.rng import SeededRng
-from server.engines.toy import ToyGuide, ToyPolicy
-from tests.support.enumerate import Branch
+from decoders.testing import EnumeratingRng, ToyGuide, ToyPolicy
 from tests.support.fakes import world
 from tests.support.serving import Api, ok, refused, serving
 
@@ -40,7 +39,7 @@ unhurried = settings(max_examples=150, deadline=None)
 
 @dataclass(frozen=True)
 class Listed:
-    """A reward out of a list, by the tokens of the completion."""
+    """A reward from a list, by the tokens of the completion."""
 
     values: Sequence[float]
 
@@ -60,7 +59,7 @@ def softmaxes(beta: float) -> list[dict[str, Any]]:
 
 
 def searches(beta: float, r_max: float, threshold: float) -> list[dict[str, Any]]:
-    """Every strategy that looks at rewards, with all that is divided by beta."""
+    """Return every strategy that chooses by reward, with each option that divides by beta."""
     return [
         *({"strategy": "best_of_n", "n": 4, "select": select} for select in softmaxes(beta)),
         {"strategy": "best_of_n", "n": 4, "stop_at": threshold},
@@ -77,7 +76,7 @@ def searches(beta: float, r_max: float, threshold: float) -> list[dict[str, Any]
 
 
 async def end(decoder: Decoder, models: Models, sampling: Sampling, seed: int) -> Done | None:
-    """How a run ends; None for a typed failure."""
+    """Return the end of a run; None for a typed failure."""
     last = None
     try:
         async for event in decoder.decode(Prompt((1,), "good"), models, sampling, SeededRng(seed)):
@@ -149,7 +148,7 @@ def test_choices_are_probabilities_and_the_best_is_never_impossible(values: list
 
 
 def test_a_vote_among_candidates_that_a_better_one_without_an_answer_outweighs() -> None:
-    """Each voter's weight is below the least double beside the best candidate, which does not vote."""
+    """Beside the best candidate, which does not vote, each voter's weight is below the least double."""
     vote = Vote(answer="bad|odd", beta=0.003)
     values, texts = [9.0, -1.0, -1.0, -4.0], [" good", " bad", " bad", " odd"]
     assert vote.shares(values, vote.answers(texts)) == pytest.approx({"bad": 1.0, "odd": 0.0})
@@ -191,7 +190,7 @@ def test_resampling_never_brings_back_weight_zero(weights: list[float]) -> None:
     p = [w / math.fsum(weights) for w in weights]
     todo: list[tuple[int, ...]] = [()]
     while todo:
-        rng = Branch(todo.pop())
+        rng = EnumeratingRng(todo.pop())
         parents = systematic(p, rng)
         assert all(p[parent] > 0 for parent in parents)
         todo += rng.passed_by

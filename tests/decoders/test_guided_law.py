@@ -1,55 +1,20 @@
-"""Guided decoding on the exact toy: its law by enumeration, alone and under best-of-N, and what it says of itself."""
+"""Guided decoding on the exact toy: its law by enumeration, alone and under best-of-N, and its presets."""
 
 import asyncio
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
 
 from decoders import BestOfN, RewardGuided, Sample
-from decoders.core import Candidate, Grammar, Prompt, Sampling, TokenLogprob, Tokens
+from decoders.core import Prompt, Sampling, Tokens
 from decoders.errors import InvalidRequest, UnknownGuide
 from decoders.models import Models
-from decoders.parts.divergence import distance
 from decoders.parts.selection import Softmax
 from decoders.policy import TokenLaw
-from server.engines.toy import EOS, ToyBrevity, ToyGuide, ToyPolicy, ToyReward
+from decoders.testing import PROMPT, ToyGuide, ToyPolicy, ToyReward, bind, done, every_path, law
+from tests.decoders.guided_toy import EXACT, MODELS, POLICY, by_definition, probabilities
 from tests.support import laws
-from tests.support.enumerate import PROMPT, done, every_path, law, on
-
-EXACT = 1e-9
-KIND, ODD, Q = ToyGuide((0.0, 1.0, -1.0)), ToyGuide((0.5, -1.0, 2.0)), ToyGuide((0.3, 0.7, -2.0), "q_head")
-POLICY = ToyPolicy(vocabulary=3, longest=3, loaded={"kind": KIND, "odd": ODD, "q": Q})
-MODELS = Models(POLICY, {"default": ToyReward(), "brevity": ToyBrevity()})
-
-
-def probabilities(logits: list[float]) -> list[float]:
-    weights = [math.exp(v) for v in logits]
-    return [w / math.fsum(weights) for w in weights]
-
-
-def by_definition(guides: Mapping[str, float], temperature: float = 1.0) -> dict[Tokens, float]:
-    """p(y) = prod_t pi(y_t)^(1/T) prod_i pi_i(y_t)^(w_i/T) exp(lambda Q(y_t)/T) / z_t, grown token by token."""
-    law: dict[Tokens, float] = {}
-
-    def grow(prefix: Tokens, p: float) -> None:
-        if prefix and prefix[-1] == EOS:
-            law[prefix] = p
-            return
-        factors = [math.exp(v) for v in POLICY.logprobs((), prefix)]
-        for name, weight in guides.items():
-            scores = POLICY.loaded[name].logits(prefix, 3)
-            own = [math.exp(s) for s in scores] if name == "q" else probabilities(scores)
-            factors = [f * o**weight for f, o in zip(factors, own, strict=True)]
-        factors = [f ** (1 / temperature) for f in factors]
-        for token, factor in enumerate(factors):
-            if factor > 0:
-                grow((*prefix, token), p * factor / math.fsum(factors))
-
-    grow((), 1.0)
-    return law
-
 
 WEIGHTS = [{"kind": 1.0}, {"kind": -0.5}, {"kind": 2.0, "odd": -1.0}, {"q": 1.5}, {"kind": 0.5, "odd": 0.25, "q": -1.0}]
 
@@ -61,7 +26,7 @@ def test_law_is_the_tilted_one(
     strategy: type[Sample | RewardGuided], guides: dict[str, float], temperature: float
 ) -> None:
     sampling = Sampling(temperature=temperature, stream=True)
-    have = asyncio.run(law(on(strategy(guides=guides), MODELS, sampling)))
+    have = asyncio.run(law(bind(strategy(guides=guides), MODELS, sampling)))
     assert have == pytest.approx(by_definition(guides, temperature), abs=EXACT)
     assert laws.total_variation(have, by_definition({}, temperature)) > 0.01
 
@@ -69,7 +34,7 @@ def test_law_is_the_tilted_one(
 @pytest.mark.parametrize("n", [2, 3])
 def test_best_of_n_over_guided_samples_has_the_order_statistic_law_of_the_guided_policy(n: int) -> None:
     guides = {"kind": 1.0, "odd": -0.5}
-    have = asyncio.run(law(on(BestOfN(n=n, guides=guides, reward="default"), MODELS)))
+    have = asyncio.run(law(bind(BestOfN(n=n, guides=guides, reward="default"), MODELS)))
     guided = by_definition(guides)
     rewards = {y: ToyReward().of(y) for y in guided}
     assert have == pytest.approx(laws.order_statistic(guided, rewards, n), abs=EXACT)
@@ -81,7 +46,7 @@ def test_softmax_of_guided_samples() -> None:
     guided = by_definition(guides)
     rewards = {y: ToyReward().of(y) for y in guided}
     want = laws.chosen(guided, 3, laws.by(rewards, laws.boltzmann(0.5)))
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def test_a_calibrated_reward_is_a_quantile_under_the_frozen_policy_whatever_the_guides() -> None:
@@ -90,84 +55,15 @@ def test_a_calibrated_reward_is_a_quantile_under_the_frozen_policy_whatever_the_
     decoder = BestOfN(n=1, guides=guides, reward="default", calibrated=True, rollouts=1)
     pi, guided = by_definition({}), by_definition(guides)
     worth = {y: ToyReward().of(y) for y in pi}
-    ends = asyncio.run(every_path(on(decoder, MODELS)))
+    ends = asyncio.run(every_path(bind(decoder, MODELS)))
     have = math.fsum(p * ((done(end).results[0].calibrated or {})["default"] or 0.0) for p, end in ends)
     assert have == pytest.approx(laws.win_rate(guided, pi, worth), abs=EXACT)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
-@pytest.mark.parametrize("strategy", [Sample, RewardGuided])
-def test_the_log_ratio_is_an_unbiased_estimate_of_kl(strategy: type[Sample | RewardGuided], temperature: float) -> None:
-    guides = {"kind": 1.0, "odd": -0.5}
-    decoder = strategy(guides=guides, return_kl=True)
-    ends = asyncio.run(every_path(on(decoder, MODELS, Sampling(temperature=temperature))))
-    pi, guided = by_definition({}), by_definition(guides, temperature)
-    mean = 0.0
-    for p, end in ends:
-        [result] = done(end).results
-        y = result.candidate.tokens
-        assert result.kl is not None
-        assert result.kl.estimator == "log_ratio"
-        assert result.kl.nats == pytest.approx(math.log(guided[y] / pi[y]), abs=EXACT)
-        assert result.policy_logprob == pytest.approx(math.log(pi[y]), abs=EXACT)
-        mean += p * result.kl.nats
-    assert mean == pytest.approx(laws.kl(guided, pi), abs=EXACT)
-
-
-def test_what_a_grammar_did_to_the_law_leaves_no_divergence() -> None:
-    """The engine reports log-probabilities with forbidden tokens masked, and nobody knows the masked law."""
-    guides = {"kind": 1.0}
-    pi, guided = by_definition({}), by_definition(guides)
-    y = max(guided, key=lambda tokens: guided[tokens])
-    masked = tuple(TokenLogprob(token, "", 0.0) for token in y)  # as if nothing else had been allowed
-    answer = Candidate(y, "", "stop", logprobs=masked)
-    for grammar, want in ((Grammar("regex", "a"), None), (None, -math.log(pi[y]))):
-        far = asyncio.run(distance(MODELS, PROMPT, answer, Sampling(guides=guides, grammar=grammar)))
-        assert far.log_ratio == (want if want is None else pytest.approx(want, abs=EXACT))
-        assert far.policy_logprob == pytest.approx(math.log(pi[y]), abs=EXACT)
-
-
-def test_under_best_of_n_divergences_add_up() -> None:
-    guides = {"kind": 1.0}
-    ends = asyncio.run(every_path(on(BestOfN(n=2, guides=guides, reward="default", return_kl=True), MODELS)))
-    pi, guided = by_definition({}), by_definition(guides)
-    for _, end in ends:
-        [result] = done(end).results
-        y = result.candidate.tokens
-        assert result.kl is not None
-        assert result.kl.estimator == "atomic+log_ratio"
-        assert result.kl.nats == pytest.approx(laws.atomic(2, guided[y]) + math.log(guided[y] / pi[y]), abs=EXACT)
-
-
-@pytest.mark.parametrize("decoder", [RewardGuided(guides={"kind": 1.0}), BestOfN(n=2, guides={"kind": 1.0})])
-def test_divergence_is_unknown_unless_it_is_asked_for(decoder: RewardGuided | BestOfN) -> None:
-    [(_, end), *_] = asyncio.run(every_path(on(decoder, MODELS)))
-    [result] = done(end).results
-    assert (result.kl, result.policy_logprob) == (None, None)
-
-
-def test_at_temperature_zero_the_answer_is_certain_and_its_divergence_its_surprise() -> None:
-    decoder = RewardGuided(guides={"kind": 1.0}, return_kl=True)
-    [(_, end)] = asyncio.run(every_path(on(decoder, MODELS, Sampling(temperature=0.0))))
-    [result] = done(end).results
-    assert result.kl is not None
-    assert result.kl.nats == pytest.approx(-math.log(by_definition({})[result.candidate.tokens]), abs=EXACT)
-
-
-def test_the_passes_that_measure_divergence_are_counted() -> None:
-    """Temperature 1: one pass for the policy's own; otherwise one more for the guided law's."""
-    for temperature, passes in ((1.0, 1), (0.6, 2)):
-        decoder = RewardGuided(guides={"kind": 1.0}, return_kl=True)
-        sampling = Sampling(temperature=temperature)
-        for _, end in asyncio.run(every_path(on(decoder, MODELS, sampling))):
-            ended = done(end)
-            assert ended.cost.scored_tokens == passes * ended.cost.generated_tokens  # the prompt is empty
-
-
 def test_weights_of_zero_are_no_guides() -> None:
-    zero = asyncio.run(law(on(Sample(guides={"kind": 0.0}), MODELS)))
+    zero = asyncio.run(law(bind(Sample(guides={"kind": 0.0}), MODELS)))
     assert zero == pytest.approx(by_definition({}), abs=EXACT)
-    [(_, end), *_] = asyncio.run(every_path(on(Sample(guides={"kind": 0.0}, return_kl=True), MODELS)))
+    [(_, end), *_] = asyncio.run(every_path(bind(Sample(guides={"kind": 0.0}, return_kl=True), MODELS)))
     assert done(end).results[0].kl is not None
 
 
@@ -242,16 +138,16 @@ class SoftValue(ToyGuide):
 
 
 def test_the_soft_value_as_a_q_head_samples_the_tilted_law_exactly() -> None:
-    """lambda = 1/beta: the one guide whose law is pi exp(r/beta)/Z of the whole completion."""
+    """lambda = 1/beta: this guide alone has the law pi exp(r/beta)/Z of whole completions."""
     guide = SoftValue()
     models = Models(ToyPolicy(vocabulary=3, longest=3, loaded={"value": guide}), MODELS.rewards)
-    have = asyncio.run(law(on(RewardGuided(guides={"value": 1 / guide.beta}), models)))
+    have = asyncio.run(law(bind(RewardGuided(guides={"value": 1 / guide.beta}), models)))
     pi = by_definition({})
     assert have == pytest.approx(laws.tilted(pi, {y: ToyReward().of(y) for y in pi}, guide.beta), abs=EXACT)
 
 
 def test_scores_of_a_completion_are_those_of_its_law() -> None:
-    candidate = done(asyncio.run(every_path(on(Sample(), MODELS)))[0][1]).results[0].candidate
+    candidate = done(asyncio.run(every_path(bind(Sample(), MODELS)))[0][1]).results[0].candidate
     for guides in WEIGHTS:
         have = asyncio.run(POLICY.logprob(Prompt((), ""), candidate, TokenLaw(guides=guides)))
         assert have == pytest.approx(math.log(by_definition(guides)[candidate.tokens]), abs=EXACT)

@@ -32,7 +32,7 @@ counts = st.integers(1, 256)
 
 
 def divergence_to_uniform(density: Callable[[float], float], upto: float = 1.0) -> float:
-    """The integral of f log f over [0, upto]."""
+    """Return the integral of f log f over [0, upto]."""
 
     def term(u: float) -> float:
         f = density(u)

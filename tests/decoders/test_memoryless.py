@@ -31,9 +31,8 @@ from decoders.models import Models
 from decoders.particles import ParticlesInfo
 from decoders.parts.selection import Softmax
 from decoders.rejection import RejectionInfo
-from server.engines.toy import ToyGuide, ToyPolicy, ToyReward
+from decoders.testing import ToyGuide, ToyPolicy, ToyReward, bind, done, every_path, law, mean
 from tests.support import laws
-from tests.support.enumerate import done, every_path, law, mean, on
 
 EXACT = 1e-9
 TOKENS = {1: 0.5, 2: 0.3, 3: 0.2}  # the end of sequence never comes
@@ -48,7 +47,7 @@ class Memoryless(ToyPolicy):
 
 
 class Values(ToyGuide):
-    """The worth of the next token: the soft value of an answer with it, up to what all next tokens have in common."""
+    """The worth of the next token: its soft value up to a constant that all next tokens share."""
 
     def logits(self, prefix: Tokens, vocabulary: int) -> list[float]:  # noqa: ARG002
         return [0.0, *WORTH.values()]
@@ -72,7 +71,7 @@ def best_token(k: int, tokens: Mapping[int, float] = TOKENS) -> dict[int, float]
 
 
 def survivor() -> dict[Tokens, float]:
-    """Two begin, the better first token goes on, and its second is free."""
+    """Return the law of two answers, of which the one with the better first token goes on to any second token."""
     return {(a, b): p * TOKENS[b] for a, p in best_token(2).items() for b in TOKENS}
 
 
@@ -100,13 +99,13 @@ CLOSED: list[tuple[Decoder, dict[Tokens, float]]] = [
     ("decoder", "want"), CLOSED, ids=[f"{i} {d.model_dump()['strategy']}" for i, (d, _) in enumerate(CLOSED)]
 )
 def test_closed_forms(decoder: Decoder, want: dict[Tokens, float]) -> None:
-    assert asyncio.run(law(on(decoder, MODELS, TWO))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS, TWO))) == pytest.approx(want, abs=EXACT)
 
 
 def accepted(decoder: Decoder) -> dict[Tokens, float]:
-    """The law of accepted answers."""
+    """Return the law of accepted answers."""
     out: defaultdict[Tokens, float] = defaultdict(float)
-    for p, end in asyncio.run(every_path(on(decoder, MODELS, TWO))):
+    for p, end in asyncio.run(every_path(bind(decoder, MODELS, TWO))):
         [result] = done(end).results
         if result.diagnostics(RejectionInfo).accepted:
             out[result.candidate.tokens] += p
@@ -120,10 +119,10 @@ def test_rejection_samples_the_optimum() -> None:
 
 @pytest.mark.parametrize("ess", [0.0, 1.0])
 def test_particles_estimate_z_without_bias(ess: float) -> None:
-    """Z is the T-th power of a token's."""
+    """Z of an answer is the T-th power of a token's Z."""
     z = math.fsum(p * math.exp(WORTH[t] / BETA) for t, p in TOKENS.items()) ** 2
     decoder = Particles(particles=2, block_tokens=1, beta=BETA, ess_threshold=ess)
-    ends = asyncio.run(every_path(on(decoder, MODELS, TWO)))
+    ends = asyncio.run(every_path(bind(decoder, MODELS, TWO)))
     assert mean(ends, lambda d: math.exp(d.results[0].diagnostics(ParticlesInfo).log_z or 0.0)) == pytest.approx(
         z, abs=EXACT
     )
@@ -131,13 +130,13 @@ def test_particles_estimate_z_without_bias(ess: float) -> None:
 
 def test_particles_that_resample_at_each_token_come_nearer_than_whole_ones() -> None:
     decoder = Particles(particles=2, block_tokens=1, beta=BETA, ess_threshold=1.0)
-    have = asyncio.run(law(on(decoder, MODELS, TWO)))
+    have = asyncio.run(law(bind(decoder, MODELS, TWO)))
     far = laws.total_variation(have, STAR)
     assert far < laws.total_variation(laws.chosen(PI, 2, laws.by(SUM, laws.boltzmann(BETA))), STAR)
 
 
 def test_a_cascade_accepts_each_token_in_proportion() -> None:
-    """At a level threshold above all rewards, the accepted part of a token's law is the tilt, whatever came before."""
+    """At a constant threshold above all rewards, the accepted part of a token's law is the tilt, after any prefix."""
     top, tries = 2.4, 2
     decoder = Cascade(
         entropy_threshold=0.0, accept_threshold=top, accept_start=top, beta=BETA, max_tries=tries, min_segment_tokens=1
@@ -156,7 +155,7 @@ def test_a_cascade_accepts_each_token_in_proportion() -> None:
         none = (1 - once) ** tries
         token = {t: (1 - none) * TILTED[t] + none * q for t, q in laws.order_statistic(refused, WORTH, tries).items()}
         todo += [((*y, t), p * q) for t, q in token.items()]
-    assert asyncio.run(law(on(decoder, MODELS, TWO))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS, TWO))) == pytest.approx(want, abs=EXACT)
 
 
 def test_a_calibrated_tilt_of_the_memoryless_policy_given_its_rollout() -> None:
@@ -174,7 +173,7 @@ def test_the_divergence_of_the_tilt_grows_with_length() -> None:
     for length in (1, 2, 3):
         assert laws.kl(iid(TILTED, length), iid(TOKENS, length)) == pytest.approx(length * token, abs=EXACT)
     decoder = Rejection(r_max=2.4, beta=BETA, batch=1, max_draws=1, return_kl=True)
-    for _, end in asyncio.run(every_path(on(decoder, MODELS, TWO))):
+    for _, end in asyncio.run(every_path(bind(decoder, MODELS, TWO))):
         [result] = done(end).results
         info = result.diagnostics(RejectionInfo)
         assert (result.kl is not None) == info.accepted

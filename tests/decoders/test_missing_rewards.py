@@ -1,4 +1,4 @@
-"""Where a candidate can be out, the answer is conditioned on others being there, and no bound is claimed."""
+"""Where a candidate can be out, the answer is conditioned on others that are not, and no bound is claimed."""
 
 import asyncio
 import math
@@ -17,12 +17,11 @@ from decoders.models import Models, Reward
 from decoders.parts.selection import Softmax
 from decoders.parts.vote import Vote
 from decoders.rejection import RejectionInfo
+from decoders.testing import ToyPolicy, ToyReward, bind, collect, done, every_path
 from server.engines.rewards.batcher import Batcher
 from server.engines.rewards.function_reward import call_in_thread
 from server.engines.rewards.reward_timeout import RewardWithTimeout
-from server.engines.toy import ToyPolicy, ToyReward
 from tests.support import laws
-from tests.support.enumerate import collect, done, every_path, on
 from tests.support.fakes import giving, world
 from tests.support.serving import PATIENCE, serving
 
@@ -34,7 +33,7 @@ BEGINNING = 1
 
 @dataclass(frozen=True)
 class Partial:
-    """A reward for answers that begin with one word, and for no others. It does not say that it scores all."""
+    """A reward of answers that begin with one word; others have none. It does not declare `scores_all`."""
 
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002
         return [ToyReward().of(c.tokens) if c.tokens[:1] == (BEGINNING,) else math.nan for c in completions]
@@ -53,8 +52,8 @@ SEARCHES: list[Decoder] = [
 
 
 def test_an_answer_that_is_conditioned_on_its_reward_is_far_from_the_policy() -> None:
-    """Best of 1: what it returns is the policy given a reward, at a divergence that best-of-1's bound of 0 denies."""
-    ends = asyncio.run(every_path(on(BestOfN(n=1), Models(POLICY, {"default": Partial()}))))
+    """Best-of-1 returns the policy given a reward; its divergence is positive, and best-of-1's bound would be 0."""
+    ends = asyncio.run(every_path(bind(BestOfN(n=1), Models(POLICY, {"default": Partial()}))))
     have = collect(
         [(p, end) for p, end in ends if isinstance(end, Done)], lambda e: done(e).results[0].candidate.tokens
     )
@@ -65,8 +64,8 @@ def test_an_answer_that_is_conditioned_on_its_reward_is_far_from_the_policy() ->
 
 @pytest.mark.parametrize("decoder", SEARCHES)
 def test_no_bound_is_claimed_in_any_run(decoder: Decoder) -> None:
-    """Not even where every reward happened to be there."""
-    ends = [end for _, end in asyncio.run(every_path(on(decoder, Models(POLICY, {"default": Partial()}))))]
+    """None is claimed even in a run in which every candidate had a reward."""
+    ends = [end for _, end in asyncio.run(every_path(bind(decoder, Models(POLICY, {"default": Partial()}))))]
     runs = [end for end in ends if isinstance(end, Done)]
     assert any(all(math.isfinite(s.total) for s in end.candidates) for end in runs)
     assert all(end.results[0].kl is None for end in runs)
@@ -74,7 +73,7 @@ def test_no_bound_is_claimed_in_any_run(decoder: Decoder) -> None:
 
 @pytest.mark.parametrize("decoder", SEARCHES)
 def test_a_reward_that_says_it_scores_all_has_a_bound(decoder: Decoder) -> None:
-    ends = asyncio.run(every_path(on(decoder, Models(POLICY, {"default": ToyReward()}))))
+    ends = asyncio.run(every_path(bind(decoder, Models(POLICY, {"default": ToyReward()}))))
     assert all(done(end).results[0].kl is not None for _, end in ends)
 
 
@@ -83,7 +82,7 @@ def test_one_that_says_so_and_does_not_has_none_in_that_run(decoder: Decoder) ->
     class Boaster(Partial):
         scores_all = True
 
-    for _, end in asyncio.run(every_path(on(decoder, Models(POLICY, {"default": Boaster()})))):
+    for _, end in asyncio.run(every_path(bind(decoder, Models(POLICY, {"default": Boaster()})))):
         if isinstance(end, Done):
             missing = any(not math.isfinite(s.total) for s in end.candidates)
             assert not missing or end.results[0].kl is None
@@ -94,20 +93,20 @@ def test_a_transform_that_puts_the_least_out_has_no_bound() -> None:
         rollouts: Literal["candidates", 1]
         for rollouts in ("candidates", 1):
             decoder = BestOfN(n=2, calibrated=True, rollouts=rollouts, transform=transform, return_kl=True)
-            ends = asyncio.run(every_path(on(decoder, Models(POLICY, {"default": ToyReward()}))))
+            ends = asyncio.run(every_path(bind(decoder, Models(POLICY, {"default": ToyReward()}))))
             assert all((end.results[0].kl is not None) == known for _, end in ends if isinstance(end, Done))
 
 
 def test_a_vote_that_needs_no_reward_loses_no_candidate() -> None:
     decoder = BestOfN(n=2, select=Vote(answer="good"), return_kl=True)
-    ends = asyncio.run(every_path(on(decoder, Models(POLICY))))
+    ends = asyncio.run(every_path(bind(decoder, Models(POLICY))))
     assert all(done(end).results[0].kl is not None for _, end in ends)
 
 
 def test_rejections_divergence_counts_what_is_out_as_weight_zero() -> None:
-    """The target is the tilt of the policy given a reward, and the answer that is accepted has exactly that law."""
+    """The target is the tilt of the policy given a reward, and an accepted answer has exactly that law."""
     decoder = Rejection(r_max=2.0, batch=1, max_draws=1, return_kl=True)
-    ends = asyncio.run(every_path(on(decoder, Models(POLICY, {"default": Partial()}))))
+    ends = asyncio.run(every_path(bind(decoder, Models(POLICY, {"default": Partial()}))))
     accepted = [
         (p, end) for p, end in ends if isinstance(end, Done) and end.results[0].diagnostics(RejectionInfo).accepted
     ]
@@ -146,6 +145,6 @@ def test_over_http_a_function_that_does_not_say_so_has_no_bound() -> None:
 def test_greedy_or_not_nothing_is_claimed() -> None:
     decoder = BestOfN(n=1, return_kl=True)
     models = Models(POLICY, {"default": Partial()})
-    for _, end in asyncio.run(every_path(on(decoder, models, Sampling(temperature=0.0)))):
+    for _, end in asyncio.run(every_path(bind(decoder, models, Sampling(temperature=0.0)))):
         if isinstance(end, Done):
             assert end.results[0].kl is None

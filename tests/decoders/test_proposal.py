@@ -18,9 +18,8 @@ from decoders.models import Models
 from decoders.parts.budget import Budget
 from decoders.parts.selection import Argmin, Softmax
 from decoders.rejection import RejectionInfo
-from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
+from decoders.testing import ToyBrevity, ToyGuide, ToyPolicy, ToyReward, bind, done, every_path, law
 from tests.support import laws
-from tests.support.enumerate import done, every_path, law, on
 
 EXACT = 1e-9
 POLICY = ToyPolicy(vocabulary=3, longest=2, loaded={"kind": ToyGuide((0.0, 1.0, -1.0))})  # three completions
@@ -44,21 +43,21 @@ named = pytest.mark.parametrize("proposal", INDEPENDENT, ids=lambda d: f"{d.stra
 
 @named
 def test_argmax_over_a_proposal_is_the_order_statistic_of_its_law(proposal: Any) -> None:
-    inner = asyncio.run(law(on(proposal, MODELS)))
-    have = asyncio.run(law(on(BestOfN(n=2, reward="default", proposal=proposal), MODELS)))
+    inner = asyncio.run(law(bind(proposal, MODELS)))
+    have = asyncio.run(law(bind(BestOfN(n=2, reward="default", proposal=proposal), MODELS)))
     assert have == pytest.approx(laws.order_statistic(inner, WORTH, 2), abs=EXACT)
 
 
 def test_other_rules_and_rewards_go_by_the_outer_request() -> None:
     proposal = BestOfN(n=2, reward="default")
-    inner = asyncio.run(law(on(proposal, MODELS)))
+    inner = asyncio.run(law(bind(proposal, MODELS)))
     outer = BestOfN(n=2, reward="brevity", select=Softmax(beta=0.7), proposal=proposal)
     want = laws.chosen(inner, 2, laws.by(BREVITY, laws.boltzmann(0.7)))
-    assert asyncio.run(law(on(outer, MODELS))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(outer, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def rejected(n: int, draws: int, accept: dict[Tokens, float]) -> dict[tuple[Tokens, ...], float]:
-    """n results of rejection among so many draws, softmax picks in the place of those that were not accepted."""
+    """Return the law of n results of rejection among these draws, with softmax picks where too few are accepted."""
     out: defaultdict[tuple[Tokens, ...], float] = defaultdict(float)
     for pool, p in laws.pools(PI, draws):
         for flags in itertools.product([True, False], repeat=draws):
@@ -76,7 +75,7 @@ def rejected(n: int, draws: int, accept: dict[Tokens, float]) -> dict[tuple[Toke
 
 
 def test_over_rejection_by_brute_force() -> None:
-    """Draws that are refused late are picked by softmax: all of it shows in the law of the whole."""
+    """Softmax picks of rejection, where too few draws are accepted, are part of the law of the composition."""
     accept = {y: math.exp((WORTH[y] - 1.5) / 0.9) for y in PI}
     want: defaultdict[Tokens, float] = defaultdict(float)
     for results, p in rejected(2, 3, accept).items():
@@ -91,7 +90,7 @@ def test_over_rejection_by_brute_force() -> None:
             "proposal": {"strategy": "rejection", "r_max": 1.5, "beta": 0.9, "batch": 3, "max_draws": 3} | by_default,
         }
     )
-    assert asyncio.run(law(on(outer, MODELS))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(outer, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def test_inference_aware_best_of_n_given_its_rollouts() -> None:
@@ -104,7 +103,7 @@ def test_inference_aware_best_of_n_given_its_rollouts() -> None:
     outer = BestOfN.model_validate({"n": 2, "reward": "default", "proposal": inner})
     have: defaultdict[Tokens, float] = defaultdict(float)
     both = 0.0
-    for p, end in asyncio.run(every_path(on(outer, MODELS))):
+    for p, end in asyncio.run(every_path(bind(outer, MODELS))):
         [result] = done(end).results
         have[result.candidate.tokens] += p
         both += p * bool(
@@ -128,11 +127,11 @@ def test_a_best_of_n_proposal_draws_one_answer_at_a_time() -> None:
 
 
 def test_divergences_add_by_the_chain_rule_where_the_proposals_is_known() -> None:
-    """In mean over the law, the log-ratio of the guided policy and the order statistic's bound of the choice."""
+    """Its mean over the law is the divergence of the guided policy plus the order statistic's bound of the choice."""
     guides = {"kind": 1.0}
     guided = POLICY.completions(guides=guides)
     outer = BestOfN(n=2, reward="default", proposal=RewardGuided(guides=guides), return_kl=True)
-    for _, end in asyncio.run(every_path(on(outer, MODELS))):
+    for _, end in asyncio.run(every_path(bind(outer, MODELS))):
         [result] = done(end).results
         y = result.candidate.tokens
         assert result.kl is not None
@@ -143,14 +142,14 @@ def test_divergences_add_by_the_chain_rule_where_the_proposals_is_known() -> Non
 @pytest.mark.parametrize("proposal", [INDEPENDENT[3], INDEPENDENT[5], INDEPENDENT[7]], ids=lambda d: d.strategy)
 def test_a_bound_does_not_add_and_nothing_is_reported(proposal: Any) -> None:
     outer = BestOfN(n=2, reward="default", proposal=proposal, return_kl=True)
-    assert all(done(end).results[0].kl is None for _, end in asyncio.run(every_path(on(outer, MODELS))))
+    assert all(done(end).results[0].kl is None for _, end in asyncio.run(every_path(bind(outer, MODELS))))
 
 
 def test_a_reward_that_the_proposal_knows_is_not_asked_again() -> None:
     proposal = Sample(reward="default")
-    for _, end in asyncio.run(every_path(on(BestOfN(n=2, reward="default", proposal=proposal), MODELS))):
+    for _, end in asyncio.run(every_path(bind(BestOfN(n=2, reward="default", proposal=proposal), MODELS))):
         assert done(end).cost.scored_tokens == done(end).cost.generated_tokens
-    for _, end in asyncio.run(every_path(on(BestOfN(n=2, reward="brevity", proposal=proposal), MODELS))):
+    for _, end in asyncio.run(every_path(bind(BestOfN(n=2, reward="brevity", proposal=proposal), MODELS))):
         assert done(end).cost.scored_tokens == 2 * done(end).cost.generated_tokens
 
 
@@ -158,7 +157,7 @@ def test_what_it_may_draw_is_what_the_proposal_may() -> None:
     outer = BestOfN(n=2, reward="default", proposal=BestOfN(n=2, reward="brevity"))
     most = outer.max_cost(Sampling(max_tokens=5), MODELS)
     assert (most.candidates, most.generated_tokens) == (4, 20)
-    for _, end in asyncio.run(every_path(on(outer, MODELS))):
+    for _, end in asyncio.run(every_path(bind(outer, MODELS))):
         assert done(end).cost.candidates == 4
 
 

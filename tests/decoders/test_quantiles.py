@@ -1,4 +1,4 @@
-"""The calibrated reward is a quantile: against its definition."""
+"""The calibrated reward against the definition of a quantile."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ holes = st.lists(st.sampled_from([INF, -INF, NAN]), max_size=3)
 
 
 def among_themselves(rewards: Sequence[float]) -> list[float]:
-    """Each against the others; all of them have a quantile, if perhaps not a finite one."""
+    """Return the quantile of each among the others."""
     found = leave_one_out(rewards)
     assert None not in found
     return [q for q in found if q is not None]

@@ -1,4 +1,4 @@
-"""Rejection sampling on the exact toy: the tilted law to the last digit, and what is said where it is not reached."""
+"""Rejection sampling on the exact toy: its law to the last digit, and the report if `max_draws` cuts it off."""
 
 import asyncio
 import math
@@ -15,9 +15,8 @@ from decoders.events import Done
 from decoders.maths.transforms import Exponential, Identity, Log, expected_draws, tilt_kl
 from decoders.models import Models, Reward
 from decoders.rejection import RejectionInfo
-from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
+from decoders.testing import ToyBrevity, ToyGuide, ToyPolicy, ToyReward, bind, done, every_path
 from tests.support import laws
-from tests.support.enumerate import done, every_path, on
 from tests.support.fakes import giving
 
 EXACT = 1e-9
@@ -29,7 +28,7 @@ WORTH = {y: ToyReward().of(y) for y in PI}
 
 
 def accepted_law(ends: list[tuple[float, Done | DecantError]]) -> tuple[dict[Tokens, float], float]:
-    """The law of accepted answers, and how often there is one."""
+    """Return the law of accepted answers, and the probability that there is one."""
     law: defaultdict[Tokens, float] = defaultdict(float)
     for p, end in ends:
         [result] = done(end).results
@@ -43,7 +42,7 @@ def accepted_law(ends: list[tuple[float, Done | DecantError]]) -> tuple[dict[Tok
 @pytest.mark.parametrize("batch", [1, 2])
 def test_accepted_answers_have_the_tilted_law(beta: float, batch: int) -> None:
     decoder = Rejection(beta=beta, r_max=2.0, batch=batch, max_draws=2, reward="default")
-    ends = asyncio.run(every_path(on(decoder, Models(POLICY, REWARDS))))
+    ends = asyncio.run(every_path(bind(decoder, Models(POLICY, REWARDS))))
     law, mass = accepted_law(ends)
     assert law == pytest.approx(laws.tilted(PI, WORTH, beta), abs=EXACT)
     accept = math.fsum(p * math.exp((WORTH[y] - 2.0) / beta) for y, p in PI.items())
@@ -52,7 +51,7 @@ def test_accepted_answers_have_the_tilted_law(beta: float, batch: int) -> None:
 
 def test_several_rewards_tilt_by_their_sum() -> None:
     decoder = Rejection(beta=1.0, r_max=3.0, batch=1, max_draws=1, reward={"default": 1.0, "brevity": 0.5})
-    law, _ = accepted_law(asyncio.run(every_path(on(decoder, Models(POLICY, REWARDS)))))
+    law, _ = accepted_law(asyncio.run(every_path(bind(decoder, Models(POLICY, REWARDS)))))
     total = {y: WORTH[y] - 0.5 * sum(t != 0 for t in y) for y in PI}
     assert law == pytest.approx(laws.tilted(PI, total, 1.0), abs=EXACT)
 
@@ -60,15 +59,15 @@ def test_several_rewards_tilt_by_their_sum() -> None:
 def test_a_guided_policy_is_tilted_in_its_turn() -> None:
     guided = POLICY.completions(guides={"kind": 1.0})
     decoder = Rejection(beta=1.0, r_max=2.0, batch=1, max_draws=1, reward="default", guides={"kind": 1.0})
-    law, _ = accepted_law(asyncio.run(every_path(on(decoder, Models(POLICY, REWARDS)))))
+    law, _ = accepted_law(asyncio.run(every_path(bind(decoder, Models(POLICY, REWARDS)))))
     assert law == pytest.approx(laws.tilted(guided, WORTH, 1.0), abs=EXACT)
 
 
 @pytest.mark.parametrize("phi", [Identity(), Exponential(t=2.0), Exponential(t=-2.0), Log()], ids=lambda p: p.kind)
 def test_a_calibrated_tilt_is_exact_for_the_quantiles_that_the_rollouts_estimate(phi: Any) -> None:
-    """For each pair of rollouts, the law of accepted answers given those."""
+    """This is the law of accepted answers given each pair of rollouts."""
     decoder = Rejection(beta=0.7, calibrated=True, transform=phi, rollouts=2, batch=1, max_draws=2)
-    ends = asyncio.run(every_path(on(decoder, Models(TINY, REWARDS))))
+    ends = asyncio.run(every_path(bind(decoder, Models(TINY, REWARDS))))
     want: defaultdict[Tokens, float] = defaultdict(float)
     for pair, p in laws.pools(TINY_PI, 2):
         rivals = [ToyReward().of(y) for y in pair]
@@ -85,7 +84,7 @@ def test_a_calibrated_tilt_is_exact_for_the_quantiles_that_the_rollouts_estimate
 
 def test_what_was_not_accepted_is_a_softmax_pick_and_says_so() -> None:
     decoder = Rejection(beta=1.0, r_max=9.0, batch=2, max_draws=2, reward="default")
-    ends = asyncio.run(every_path(on(decoder, Models(TINY, REWARDS))))
+    ends = asyncio.run(every_path(bind(decoder, Models(TINY, REWARDS))))
     refused: defaultdict[Tokens, float] = defaultdict(float)
     for p, end in ends:
         [result] = done(end).results
@@ -104,14 +103,14 @@ def test_what_was_not_accepted_is_a_softmax_pick_and_says_so() -> None:
 
 def test_a_reward_above_its_bound_is_an_error() -> None:
     decoder = Rejection(beta=1.0, r_max=0.5, batch=1, max_draws=1, reward="default")
-    ends = asyncio.run(every_path(on(decoder, Models(POLICY, REWARDS))))
+    ends = asyncio.run(every_path(bind(decoder, Models(POLICY, REWARDS))))
     bad = math.fsum(p for p, end in ends if isinstance(end, InvalidRequest) and end.field == "strategy.r_max")
     assert bad == pytest.approx(math.fsum(p for y, p in PI.items() if WORTH[y] > 0.5), abs=EXACT)
 
 
 def test_results_are_independent_draws() -> None:
     decoder = Rejection(beta=1.0, r_max=1.0, batch=3, max_draws=3, reward="default")
-    ends = asyncio.run(every_path(on(decoder, Models(TINY, REWARDS), Sampling(n=2))))
+    ends = asyncio.run(every_path(bind(decoder, Models(TINY, REWARDS), Sampling(n=2))))
     both: defaultdict[tuple[Tokens, ...], float] = defaultdict(float)
     for p, end in ends:
         if all(r.diagnostics(RejectionInfo).accepted for r in done(end).results):
@@ -124,7 +123,7 @@ def test_results_are_independent_draws() -> None:
 
 def test_without_a_finite_reward_nothing_is_accepted() -> None:
     decoder = Rejection(r_max=1.0, batch=1, max_draws=1)
-    ends = asyncio.run(every_path(on(decoder, Models(TINY, {"default": giving(math.nan)}))))
+    ends = asyncio.run(every_path(bind(decoder, Models(TINY, {"default": giving(math.nan)}))))
     assert all(isinstance(end, NoUsableReward) for _, end in ends)
 
 

@@ -1,4 +1,4 @@
-"""Rejection's log Z and KL: without bias though the draws stop at acceptance, by enumeration of whole runs."""
+"""Rejection's log Z and KL are unbiased though drawing stops at acceptance, by enumeration of whole runs."""
 
 import asyncio
 import itertools
@@ -14,9 +14,8 @@ from decoders.events import Done
 from decoders.maths.acceptance import log_rate
 from decoders.models import Models
 from decoders.rejection import RejectionInfo
-from server.engines.toy import ToyGuide, ToyPolicy, ToyReward
+from decoders.testing import ToyGuide, ToyPolicy, ToyReward, bind, done, every_path
 from tests.support import laws
-from tests.support.enumerate import done, every_path, on
 
 EXACT = 1e-9
 # Two answers, of which one is always accepted: long runs have few paths. The empty answer is worth nothing.
@@ -27,7 +26,7 @@ MODELS = Models(TWO, {"default": ToyReward()})
 
 
 def runs(decoder: Rejection, n: int = 1) -> list[tuple[float, Done]]:
-    return [(p, done(end)) for p, end in asyncio.run(every_path(on(decoder, MODELS, Sampling(n=n))))]
+    return [(p, done(end)) for p, end in asyncio.run(every_path(bind(decoder, MODELS, Sampling(n=n))))]
 
 
 def log_z(beta: float, pi: dict[tuple[int, ...], float] = PI) -> float:
@@ -37,7 +36,7 @@ def log_z(beta: float, pi: dict[tuple[int, ...], float] = PI) -> float:
 @pytest.mark.parametrize("beta", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize(("n", "batch"), [(1, 1), (1, 3), (2, 1), (2, 3), (3, 2)])
 def test_log_z_and_kl_are_right_in_mean(beta: float, n: int, batch: int) -> None:
-    """With `max_draws` that are hardly ever reached."""
+    """Here `max_draws` is hardly ever reached."""
     most = 12 if batch > 1 else 40 if n == 1 else 16
     decoder = Rejection(beta=beta, r_max=1.0, batch=batch, max_draws=most, return_kl=True)
     ends = runs(decoder, n)
@@ -55,7 +54,7 @@ def test_log_z_and_kl_are_right_in_mean(beta: float, n: int, batch: int) -> None
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_under_a_loose_bound_it_is_that_of_the_runs_that_are_not_cut_off(batch: int) -> None:
-    """psi(1) - psi(K) in mean over K, which is geometric up to `max_draws`; a further batch's draws change nothing."""
+    """log Z is psi(1) - psi(K) in mean over K, which is geometric up to `max_draws`, whatever the batch size."""
     most = 6
     ends = runs(Rejection(beta=1.0, r_max=1.5, batch=batch, max_draws=most))
     rate = math.exp(log_z(1.0) - 1.5)
@@ -80,7 +79,7 @@ def test_under_guides_the_policy_that_is_tilted_is_the_guided_one() -> None:
 
 
 def test_the_mean_of_the_weights_up_to_acceptance_was_too_great() -> None:
-    """What it was before: the estimate that the run's stopping at a success biases."""
+    """The mean weight of the draws, as an estimate of Z, is biased because a run stops at a success."""
     beta, kept = 0.25, {y: math.exp((WORTH[y] - 1.0) / 0.25) for y in PI}
     p = math.fsum(PI[y] * kept[y] for y in PI)
     good, bad = (y for y in sorted(PI, key=lambda y: -WORTH[y]))
@@ -97,7 +96,7 @@ def test_the_mean_of_the_weights_up_to_acceptance_was_too_great() -> None:
 
 
 def by_definition(n: int, drawn: int, accepted: int, last: Sequence[float]) -> float:
-    """E[psi(n) - psi(K)] over every order of the last batch and all its coins that make it the last."""
+    """Return E[psi(n) - psi(K)] over every order of the last batch and all coins that make it the last."""
     total = mass = 0.0
     for order in itertools.permutations(last):
         for coins in itertools.product((0, 1), repeat=len(order)):
@@ -133,7 +132,7 @@ def test_of_a_run_that_was_cut_off_it_is_the_mean_weight() -> None:
 
 
 def test_what_max_draws_cuts_off_is_as_documented() -> None:
-    """The mean of psi(1) - psi(K) over accepted runs, too great by .02 at five times the mean number of draws."""
+    """The mean over accepted runs is too great by .02 where `max_draws` is five times the mean number of draws."""
     for times, low, high in ((1.0, 0.6, 0.75), (5.0, 0.01, 0.025)):
         p = 0.01
         most = int(times / p)
@@ -145,5 +144,5 @@ def test_what_max_draws_cuts_off_is_as_documented() -> None:
 def test_a_choice_among_accepted_answers_adds_to_it() -> None:
     proposal = Rejection(beta=1.0, r_max=1.0, batch=1, max_draws=8)
     decoder = BestOfN(n=2, proposal=proposal, return_kl=True)
-    known = [end.results[0].kl for _, end in asyncio.run(every_path(on(decoder, MODELS))) if isinstance(end, Done)]
+    known = [end.results[0].kl for _, end in asyncio.run(every_path(bind(decoder, MODELS))) if isinstance(end, Done)]
     assert {kl.estimator for kl in known if kl} == {"order_statistic_bound+tilt_log_ratio"}

@@ -39,7 +39,7 @@ def test_engine_calls_get_seeds_derived_from_the_requests() -> None:
 
 
 def test_neighbouring_seeds_share_no_samples() -> None:
-    """An engine gives sample j of n the seed s + j."""
+    """An engine gives sample j of n the seed s + j, so that neighbouring seeds could share samples."""
     engine = [
         {s + j for j in range(256)} for request in range(-8, 9) for s in seeds(SeededRng(request)) if s is not None
     ]

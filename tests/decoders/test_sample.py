@@ -1,4 +1,4 @@
-"""Plain sampling: its law is the policy's, after the request's own temperature and cuts."""
+"""Plain sampling: its law is the policy's, after the request's own temperature and top-k."""
 
 import asyncio
 import math
@@ -12,15 +12,14 @@ from decoders.errors import InvalidRequest
 from decoders.events import KL, Done, Step
 from decoders.models import Models
 from decoders.rng import SeededRng
-from server.engines.toy import EOS, ToyBrevity, ToyPolicy, ToyReward
-from tests.support.enumerate import PROMPT, done, every_path, joint_law, law, on
+from decoders.testing import EOS, PROMPT, ToyBrevity, ToyPolicy, ToyReward, bind, done, every_path, joint_law, law
 
 POLICY = ToyPolicy(vocabulary=3, longest=4)
 MODELS = Models(POLICY, {"worth": ToyReward(), "brevity": ToyBrevity()})
 
 
 def changed(next_law: list[float], temperature: float, top_k: int) -> list[float]:
-    """A next-token law to the power 1/temperature, its top_k likeliest only, renormalised."""
+    """Return a next-token law to the power 1/temperature, of its top_k likeliest tokens only, normalised."""
     powered = [p ** (1 / temperature) for p in next_law]
     ranked = sorted(range(len(powered)), key=lambda v: -powered[v])
     kept = ranked[: top_k or len(powered)]
@@ -29,7 +28,7 @@ def changed(next_law: list[float], temperature: float, top_k: int) -> list[float
 
 
 def policy_law(temperature: float = 1.0, top_k: int = 0, max_tokens: int = 16) -> dict[Tokens, float]:
-    """Every completion with its probability, by the chain rule."""
+    """Return the probability of every completion, by the chain rule."""
     law: dict[Tokens, float] = {}
 
     def grow(prefix: Tokens, p: float) -> None:
@@ -52,7 +51,7 @@ def policy_law(temperature: float = 1.0, top_k: int = 0, max_tokens: int = 16) -
 )
 def test_law_is_the_policys(temperature: float, top_k: int, max_tokens: int, stream: bool) -> None:
     sampling = Sampling(temperature=temperature, top_k=top_k, max_tokens=max_tokens, stream=stream)
-    have = asyncio.run(law(on(Sample(), MODELS, sampling)))
+    have = asyncio.run(law(bind(Sample(), MODELS, sampling)))
     assert have == pytest.approx(policy_law(temperature, top_k, max_tokens), abs=1e-12)
 
 
@@ -62,19 +61,19 @@ def test_the_toys_own_table_is_the_policys_law() -> None:
 
 
 def test_a_reward_leaves_the_law_alone() -> None:
-    assert asyncio.run(law(on(Sample(reward="worth"), MODELS))) == pytest.approx(policy_law(), abs=1e-12)
+    assert asyncio.run(law(bind(Sample(reward="worth"), MODELS))) == pytest.approx(policy_law(), abs=1e-12)
 
 
 def test_results_are_independent() -> None:
     sampling = Sampling(n=2, max_tokens=2)
     one = policy_law(max_tokens=2)
     want = {(a, b): p * q for a, p in one.items() for b, q in one.items()}
-    assert asyncio.run(joint_law(on(Sample(), MODELS, sampling))) == pytest.approx(want, abs=1e-12)
+    assert asyncio.run(joint_law(bind(Sample(), MODELS, sampling))) == pytest.approx(want, abs=1e-12)
 
 
 def test_rewards_cost_and_divergence_are_reported() -> None:
     decoder = Sample(reward={"worth": 1.0, "brevity": 0.5}, return_kl=True)
-    for _, end in asyncio.run(every_path(on(decoder, MODELS, Sampling(n=2, max_tokens=2)))):
+    for _, end in asyncio.run(every_path(bind(decoder, MODELS, Sampling(n=2, max_tokens=2)))):
         last = done(end)
         for result in last.results:
             tokens = result.candidate.tokens
@@ -97,7 +96,7 @@ def test_check_refuses_the_same_answer_twice_and_unknown_rewards() -> None:
 
 
 def test_no_reward_is_scored_unless_named() -> None:
-    for _, end in asyncio.run(every_path(on(Sample(), MODELS, Sampling(temperature=0)))):
+    for _, end in asyncio.run(every_path(bind(Sample(), MODELS, Sampling(temperature=0)))):
         assert [r.rewards for r in done(end).results] == [{}]
         assert done(end).cost.scored_tokens == 0
 

@@ -12,8 +12,8 @@ from decoders.events import Done
 from decoders.models import Models, RewardSpec
 from decoders.rng import SeededRng
 from decoders.score import Score
+from decoders.testing import ToyBrevity, ToyPolicy, ToyReward
 from server.engines.rewards.reward_timeout import RewardWithTimeout
-from server.engines.toy import ToyBrevity, ToyPolicy, ToyReward
 
 PROMPT = Prompt((1, 2, 3), "good bad plain")
 COMPLETIONS = [Candidate((1, 0), " good", "stop"), Candidate((2, 2, 0), " bad bad", "stop")]
@@ -22,7 +22,7 @@ MODELS = Models(ToyPolicy(), {"worth": ToyReward(), "brevity": ToyBrevity()})
 
 @dataclass
 class Stuck:
-    """A reward that never answers, and notes that it was told to stop."""
+    """A reward that never answers, and notes its cancellation."""
 
     stopped: bool = False
 

@@ -1,4 +1,4 @@
-"""Speculative rejection on the exact toy: its law, best-of-N where nothing is given up, what it saves."""
+"""Speculative rejection on the exact toy: its law, best-of-N where no candidate is given up, and tokens saved."""
 
 import asyncio
 import itertools
@@ -14,9 +14,8 @@ from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.models import Models
 from decoders.speculative_rejection import SpeculativeRejectionInfo
-from server.engines.toy import EOS, ToyGuide, ToyPolicy, ToyReward
+from decoders.testing import EOS, ToyGuide, ToyPolicy, ToyReward, bind, done, every_path, joint_law, law
 from tests.support import laws
-from tests.support.enumerate import done, every_path, joint_law, law, on
 from tests.support.fakes import giving
 
 EXACT = 1e-9
@@ -30,7 +29,7 @@ def worth(y: Tokens) -> float:
 
 
 def kept(open_: Sequence[int], value: Mapping[int, float], count: int) -> list[tuple[frozenset[int], float]]:
-    """The `count` of most value, with the probability of each way to break ties."""
+    """Return the `count` of greatest value, with the probability of each way to break ties."""
     if count >= len(open_):
         return [(frozenset(open_), 1.0)]
     edge = sorted((value[i] for i in open_), reverse=True)[count - 1]
@@ -41,7 +40,7 @@ def kept(open_: Sequence[int], value: Mapping[int, float], count: int) -> list[t
 
 
 def by_definition(pi: Mapping[Tokens, float], n: int, checkpoints: Sequence[int], keep: float) -> dict[Tokens, float]:
-    """Over every pool of whole answers: what is given up never shows how it would have ended."""
+    """Return the law, summed over every pool of whole answers: a candidate given up could have ended in any way."""
     out: defaultdict[Tokens, float] = defaultdict(float)
     for pool, p in laws.pools(pi, n):
         states: list[tuple[frozenset[int], float]] = [(frozenset(range(n)), p)]
@@ -65,7 +64,7 @@ def by_definition(pi: Mapping[Tokens, float], n: int, checkpoints: Sequence[int]
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_its_law(n: int, keep: float, checkpoints: list[int]) -> None:
     decoder = SpeculativeRejection(n=n, keep=keep, checkpoints=checkpoints)
-    have = asyncio.run(law(on(decoder, MODELS)))
+    have = asyncio.run(law(bind(decoder, MODELS)))
     assert have == pytest.approx(by_definition(PI, n, checkpoints, keep), abs=EXACT)
 
 
@@ -73,33 +72,33 @@ def test_its_law(n: int, keep: float, checkpoints: list[int]) -> None:
 def test_where_nothing_is_given_up_it_is_best_of_n(more: dict[str, object]) -> None:
     decoder = SpeculativeRejection.model_validate({"n": 3, **more})
     want = laws.order_statistic(PI, {y: worth(y) for y in PI}, 3)
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 def test_where_something_is_it_is_not() -> None:
     decoder = SpeculativeRejection(n=3, keep=0.3, checkpoints=[1])
     want = laws.order_statistic(PI, {y: worth(y) for y in PI}, 3)
-    assert laws.total_variation(asyncio.run(law(on(decoder, MODELS))), want) > 0.01
+    assert laws.total_variation(asyncio.run(law(bind(decoder, MODELS))), want) > 0.01
 
 
 def test_it_searches_the_guided_policy() -> None:
     guided = POLICY.completions(guides={"kind": 1.0})
     decoder = SpeculativeRejection(n=2, keep=0.5, checkpoints=[1], guides={"kind": 1.0})
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(by_definition(guided, 2, [1], 0.5), abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(by_definition(guided, 2, [1], 0.5), abs=EXACT)
 
 
 def test_several_results_are_independent_runs() -> None:
     models = Models(ToyPolicy(3, 2), MODELS.rewards)
     decoder = SpeculativeRejection(n=2, keep=0.5, checkpoints=[1])
-    alone = asyncio.run(law(on(decoder, models)))
-    for (a, b), p in asyncio.run(joint_law(on(decoder, models, Sampling(n=2)))).items():
+    alone = asyncio.run(law(bind(decoder, models)))
+    for (a, b), p in asyncio.run(joint_law(bind(decoder, models, Sampling(n=2)))).items():
         assert p == pytest.approx(alone[a] * alone[b], abs=EXACT)
 
 
 def test_it_draws_what_it_says_and_no_more() -> None:
     decoder = SpeculativeRejection(n=3, keep=0.3, checkpoints=[1])
     saw_one_aborted = False
-    for _, end in asyncio.run(every_path(on(decoder, MODELS))):
+    for _, end in asyncio.run(every_path(bind(decoder, MODELS))):
         last = done(end)
         assert last.cost.candidates == 3
         assert last.cost.generated_tokens == sum(len(s.candidate.tokens) for s in last.candidates)
@@ -118,22 +117,22 @@ def test_it_draws_what_it_says_and_no_more() -> None:
 
 def test_the_divergence_is_bounded() -> None:
     decoder = SpeculativeRejection(n=3, keep=0.3, checkpoints=[1, 2], return_kl=True)
-    ends = asyncio.run(every_path(on(decoder, MODELS)))
+    ends = asyncio.run(every_path(bind(decoder, MODELS)))
     [bound] = {done(end).results[0].kl.nats for _, end in ends}  # type: ignore[union-attr]
     assert bound == pytest.approx(math.log(3))
-    assert laws.kl(asyncio.run(law(on(decoder, MODELS))), PI) <= bound
+    assert laws.kl(asyncio.run(law(bind(decoder, MODELS))), PI) <= bound
 
 
 def test_a_partial_without_a_reward_is_the_first_to_go() -> None:
     models = Models(ToyPolicy(3, 2), {"default": giving(math.nan)})
-    ends = asyncio.run(every_path(on(SpeculativeRejection(n=2, checkpoints=[1]), models)))
+    ends = asyncio.run(every_path(bind(SpeculativeRejection(n=2, checkpoints=[1]), models)))
     assert all(isinstance(end, NoUsableReward) for _, end in ends)
 
 
 def test_one_is_kept_in_any_case() -> None:
     want = by_definition(PI, 2, [1, 2], 0.5)
     decoder = SpeculativeRejection(n=2, keep=1e-12, checkpoints=[1, 2])
-    assert asyncio.run(law(on(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
+    assert asyncio.run(law(bind(decoder, MODELS))) == pytest.approx(want, abs=EXACT)
 
 
 @pytest.mark.parametrize("checkpoints", [[], [0], [2, 2], [3, 1]])

@@ -1,4 +1,4 @@
-"""What tilting by a transformed quantile does, down to the narrowest mass, against closed forms and quadrature."""
+"""Tilting by a transformed quantile, down to the narrowest mass, against closed forms and quadrature."""
 
 import math
 
@@ -14,12 +14,12 @@ betas = st.floats(math.log(1e-18), math.log(1e6)).map(math.exp)
 
 
 def by_parts(phi: Exponential, beta: float) -> tuple[float, float]:
-    """Z and KL in the variable v = (Phi(1) - Phi(u)) / beta, in which the mass is never narrow."""
+    """Return Z and KL, integrated in the variable v = (Phi(1) - Phi(u)) / beta, in which the mass is never narrow."""
     sign, top = math.copysign(1.0, phi.t), math.exp(phi.t)
     upto = min(phi.drop(1.0) / beta, 700.0)
 
     def slope(v: float) -> float:
-        """|du / dv|"""
+        """Return |du / dv|."""
         return beta / (abs(phi.t) * (top - sign * beta * v))
 
     z, _ = quad(lambda v: math.exp(-v) * slope(v), 0, upto, epsabs=0, epsrel=1e-10, limit=500)

@@ -1,4 +1,4 @@
-"""Best-of-N by vote: what counts as an answer, who wins, and the law of it on the toy."""
+"""Best-of-N by vote: what counts as an answer, which answer wins, and the law on the toy."""
 
 import asyncio
 import math
@@ -14,9 +14,8 @@ from decoders.core import Sampling, Tokens
 from decoders.errors import InvalidRequest, NoUsableReward
 from decoders.models import Models
 from decoders.parts.vote import Vote, VoteShare
-from server.engines.toy import WORDS, ToyPolicy, ToyReward
+from decoders.testing import WORDS, ToyPolicy, ToyReward, bind, done, every_path, law
 from tests.support import laws
-from tests.support.enumerate import done, every_path, law, on
 from tests.support.fakes import giving
 
 POLICY = ToyPolicy(vocabulary=3, longest=3)
@@ -37,7 +36,7 @@ Objective = Callable[[tuple[Tokens, ...]], Sequence[float]]
 
 
 def counted(beta: float | None) -> Objective:
-    """By the definition: the most votes, then the greatest reward, all ties alike."""
+    """Return the choice by definition: the most votes, then the greatest reward, all ties alike."""
 
     def judge(ys: tuple[Tokens, ...]) -> list[float]:
         votes: defaultdict[str | None, float] = defaultdict(float)
@@ -61,12 +60,12 @@ def counted(beta: float | None) -> Objective:
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_its_law_by_brute_force(n: int, beta: float | None) -> None:
     decoder = BestOfN(n=n, select=LAST.model_copy(update={"beta": beta}))
-    have = asyncio.run(law(on(decoder, MODELS)))
+    have = asyncio.run(law(bind(decoder, MODELS)))
     assert have == pytest.approx(laws.chosen(PI, n, counted(beta)), abs=EXACT)
 
 
 def test_the_winning_answer_and_its_share_are_reported() -> None:
-    for _, end in asyncio.run(every_path(on(BestOfN(n=3, select=LAST), MODELS))):
+    for _, end in asyncio.run(every_path(bind(BestOfN(n=3, select=LAST), MODELS))):
         [result] = done(end).results
         answers = [last_word(s.candidate.tokens) for s in done(end).candidates]
         voting = [a for a in answers if a is not None]
@@ -76,7 +75,7 @@ def test_the_winning_answer_and_its_share_are_reported() -> None:
 
 
 def test_a_plain_majority_needs_no_reward() -> None:
-    have = asyncio.run(law(on(BestOfN(n=3, select=LAST), Models(POLICY))))
+    have = asyncio.run(law(bind(BestOfN(n=3, select=LAST), Models(POLICY))))
 
     def judge(ys: tuple[Tokens, ...]) -> list[float]:
         answers = [last_word(y) for y in ys]
@@ -93,7 +92,7 @@ def test_a_weighted_majority_does() -> None:
 
 
 def test_without_a_finite_reward_there_is_no_vote() -> None:
-    ends = asyncio.run(every_path(on(BestOfN(n=2, select=LAST), Models(POLICY, {"default": giving(math.nan)}))))
+    ends = asyncio.run(every_path(bind(BestOfN(n=2, select=LAST), Models(POLICY, {"default": giving(math.nan)}))))
     assert all(isinstance(end, NoUsableReward) for _, end in ends)
 
 
@@ -121,7 +120,7 @@ def test_an_expression_that_does_not_run_in_linear_time_is_refused(pattern: str)
 
 
 def test_no_text_makes_an_expression_slow() -> None:
-    """Which takes a backtracking engine longer than the universe has."""
+    """A backtracking engine would take longer than the age of the universe on this text."""
     assert Vote(answer=r"(?:a+)+$").answers(["a" * 50_000 + "b"]) == [None]
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from decoders.testing import ToyGuide, ToyPolicy
 from docker.checks import dashboard
 from docker.checks.panels import ROWS
 from docker.checks.prometheus import CHECKS, CONFIG, promtool, rules
-from server.engines.toy import ToyGuide, ToyPolicy
 from tests.support.fakes import FakeEngine, world
 from tests.support.serving import refused, serving
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from decoders.models import Models, Reward
+from decoders.testing import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from server.demo.defaults import GUIDES
-from server.engines.toy import ToyBrevity, ToyGuide, ToyPolicy, ToyReward, ToyText
+from server.engines.toy_text import ToyText
 from server.loading import Loaded
 from tests.docs.asking import client, curl, same_shape
 from tests.docs.blocks import Block, body, of, pages, values

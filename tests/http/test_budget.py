@@ -2,9 +2,9 @@
 
 import pytest
 
+from decoders.testing import WatchedPolicy
 from tests.support.fakes import world
 from tests.support.serving import Api, Json, ok, refused, serving
-from tests.support.watched import WatchedPolicy
 
 CHAT: Json = {"messages": [{"role": "user", "content": "good"}]}
 BEST: Json = {"strategy": "best_of_n", "n": 4}

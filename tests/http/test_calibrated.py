@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from decoders.core import Prompt, Sampling
+from decoders.testing import WatchedPolicy
 from server.loading import toy
 from server.settings.reading import read_settings
 from tests.support.fakes import giving, world
 from tests.support.serving import Api, Json, ok, refused, serving
-from tests.support.watched import WatchedPolicy
 
 CHAT: Json = {"messages": [{"role": "user", "content": "good"}]}
 BEST: Json = {"strategy": "best_of_n", "n": 4}

@@ -8,8 +8,7 @@ import openai
 import pytest
 
 from decoders.core import Candidate, Prompt, Rng, Sampling
-from server.engines.toy import WORDS, ToyPolicy
-from tests.support.delegating import DelegatingPolicy
+from decoders.testing import WORDS, DelegatingPolicy, ToyPolicy
 from tests.support.fakes import world
 from tests.support.serving import Api, ok, refused, serving
 

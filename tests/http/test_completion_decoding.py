@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from server.engines.toy import ToyReward
+from decoders.testing import ToyReward
 from tests.support.fakes import toy_reward, world
 from tests.support.serving import Api, Json, ok, refused, serving, texts
 

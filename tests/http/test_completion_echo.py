@@ -9,9 +9,9 @@ import pytest
 from decoders import STRATEGIES
 from decoders.base import Decoder
 from decoders.core import Candidate, Prompt, Rng, Sampling, TokenLogprob
-from server.engines.toy import ToyText
+from decoders.testing import DelegatingPolicy
+from server.engines.toy_text import ToyText
 from tests.decoders.test_contract import instance, name_of
-from tests.support.delegating import DelegatingPolicy
 from tests.support.fakes import world
 from tests.support.serving import Api, Json, events, ok, refused, serving, texts
 

@@ -5,7 +5,8 @@ import math
 import openai
 import pytest
 
-from server.engines.toy import WORDS, ToyPolicy, ToyText
+from decoders.testing import WORDS, ToyPolicy
+from server.engines.toy_text import ToyText
 from server.loading import toy
 from tests.support.fakes import world
 from tests.support.serving import Api, refused, serving, texts

@@ -9,7 +9,7 @@ import pytest
 from decoders.errors import EngineDead, EngineFailed
 from decoders.models import Reward
 from decoders.policy import Policy
-from server.engines.toy import ToyReward
+from decoders.testing import ToyReward
 from tests.support.fakes import ActingReward, FailingPolicy, FakeEngine, HeldPolicy, giving, hanging, raising, world
 from tests.support.serving import Api, Json, events, meanwhile, refused, serving, speaking, until
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.engines.toy import ToyReward
+from decoders.testing import ToyReward
 from server.loading import toy
 from server.runtime.metrics import KINDS, OUTCOMES, REASONS
 from tests.support.fakes import FakeEngine, HeldPolicy, giving, world

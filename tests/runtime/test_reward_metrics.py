@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.engines.toy import ToyBrevity
+from decoders.testing import ToyBrevity
 from server.loading import toy
 from server.runtime.metrics import REWARD
 from tests.support.fakes import giving, world

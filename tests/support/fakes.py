@@ -10,10 +10,10 @@ from typing import Any, cast
 from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.models import Models, Reward
 from decoders.policy import Policy
+from decoders.testing import WORDS, DelegatingPolicy, ToyPolicy, ToyReward
 from server.engines.rewards.reward_timeout import RewardWithTimeout
-from server.engines.toy import WORDS, ToyPolicy, ToyReward, ToyText
+from server.engines.toy_text import ToyText
 from server.loading import Loaded
-from tests.support.delegating import DelegatingPolicy
 from tests.support.serving import PATIENCE
 
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from decoders.core import Alternative, Candidate, Prompt, Rng, Sampling, TokenLogprob, join
 from decoders.policy import Policy
-from server.engines.toy import ToyPolicy, ToyText
-from tests.support.delegating import DelegatingPolicy
-from tests.support.watched import GUIDES
+from decoders.testing import GUIDES, DelegatingPolicy, ToyPolicy
+from server.engines.toy_text import ToyText
 
 SPELLED = (b"", b" go\xe6", b"\x97\xa5", b" EN", b"D.")
 

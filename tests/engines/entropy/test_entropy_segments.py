@@ -16,11 +16,10 @@ import torch
 
 from decoders.core import Candidate, Finish, Prompt, Rng, Sampling, TokenLogprob, Tokens
 from decoders.policy import EntropyStop
+from decoders.testing import EOS, EnumeratingRng, ToyPolicy
 from server.engines.entropy.request_args import EntropyArgs, Signals
 from server.engines.entropy.segments import Segments
 from server.engines.entropy.stop_logits import EntropyRow, apply_entropy_stops
-from server.engines.toy import EOS, ToyPolicy
-from tests.support.enumerate import Branch
 
 EXACT = 1e-9
 ENTROPIES = [0.0, 1.3, 1.325, 1.35, 9.0]
@@ -79,7 +78,7 @@ def segments(engine: TableEngine, sampling: Sampling, entropy: float, least: int
 
 def by_definition(sampling: Sampling, entropy: float, least: int) -> dict[tuple[Tokens, str], float]:
     """The law of a segment and how it ended, token by token from the table."""
-    policy = TableEngine(Branch()).policy
+    policy = TableEngine(EnumeratingRng()).policy
     out: defaultdict[tuple[Tokens, str], float] = defaultdict(float)
     todo: list[tuple[Tokens, float]] = [((), 1.0)]
     ends = {EOS, *sampling.stop_token_ids}
@@ -107,7 +106,7 @@ async def law(
     out: defaultdict[tuple[Tokens, str], float] = defaultdict(float)
     todo: list[tuple[int, ...]] = [()]
     while todo:
-        rng = Branch(todo.pop())
+        rng = EnumeratingRng(todo.pop())
         made = segments(TableEngine(rng), sampling, entropy, least, taken)
         if pieces:
             parts = [piece async for piece in made.pieces(rng)]
@@ -161,7 +160,7 @@ class Padded(ToyPolicy):
 @pytest.mark.parametrize(("taken", "collide"), [(Signals(4, 5), False), (Signals(2, 3), True)])
 def test_several_are_one_request_unless_they_collide(taken: Signals, collide: bool) -> None:
     async def run() -> TableEngine:
-        engine = TableEngine(Branch(), Padded(vocabulary=4, longest=4))
+        engine = TableEngine(EnumeratingRng(), Padded(vocabulary=4, longest=4))
         drawn = segments(engine, Sampling(), 0.95, 1, taken).sample(5, engine.rng)
         assert sorted([i async for i, _ in drawn]) == [0, 1, 2, 3, 4]
         return engine

@@ -9,9 +9,9 @@ import pytest
 from decoders.core import Candidate, Prompt
 from decoders.errors import EngineDead, RewardFailed, RewardTimeout
 from decoders.models import Reward
+from decoders.testing import ToyReward
 from server.engines.rewards.batcher import Batcher, Pair
 from server.engines.rewards.reward_timeout import RewardWithTimeout
-from server.engines.toy import ToyReward
 from server.loading import toy
 from tests.support.fakes import giving, hanging, raising
 from tests.support.serving import PATIENCE, Api, ok, serving
