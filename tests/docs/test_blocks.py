@@ -81,7 +81,7 @@ def test_subcommands_that_are_named_exist() -> None:
 
 def test_the_environment_of_the_commands_is_named_before_the_first_of_them() -> None:
     readme = pages()["README.md"]
-    first = min(readme.index(word) for word in ("`decant serve", "decant keys", "python -m evaluation"))
+    first = min(readme.index(word) for word in ("`decant serve", "decant keys"))
     assert 0 < readme.index("source .venv/bin/activate") < first
     assert "VENV   ?= .venv" in (ROOT / "Makefile").read_text()
 
