@@ -97,9 +97,9 @@ async def _steps_make_up_the_results(decoder: Decoder, sampling: Sampling) -> No
         assert result.rewards.keys() >= REWARDS.keys(), "a reward that the strategy names is not in the result"
     assert {s.index for s in steps} == set(range(sampling.n)), "a step belongs to no result"
     assert_closed(policy)
-    assert last.cost.generated_tokens == policy.tokens > 0, "the cost has not all the tokens that were drawn"
+    assert last.cost.generated_tokens == policy.tokens > 0, "the cost leaves out tokens that were drawn"
     read = sum(reward.tokens for reward in counted.values())
-    assert last.cost.scored_tokens == read, "the cost has not all the tokens that rewards have read"
+    assert last.cost.scored_tokens == read, "the cost leaves out tokens that rewards have read"
     most = await decoder.max_sequences(PROMPT, toy_models(WatchedPolicy()), Sampling(n=sampling.n))
     assert policy.peak <= most, f"it drew {policy.peak} sequences at the same time, and max_sequences is {most}"
 
