@@ -1,1 +1,1 @@
-"""What the README and the pages under docs/ print is run, or is on a list that says why it is not."""
+"""Every example in the README and under docs/ is run, or is on a list with the reason why it is not."""

@@ -1,4 +1,4 @@
-"""Asking a server as a page asks it: its shell commands and programs, at another address."""
+"""The shell commands and programs of a page, run against a server at another address."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from tests.docs.blocks import Block, of, values
 
 
 def curl(block: Block, url: str, tokens: int | None = None) -> dict[str, Any]:
-    """The answer to a block's command, sent by a shell to the server at `url`; `tokens` replaces its `max_tokens`."""
+    """Return the answer to a block's command, run by a shell against `url`; `tokens` replaces its `max_tokens`."""
     script = block.text.replace("http://127.0.0.1:8000", url)
     if tokens is not None:
         script = re.sub(r'("max_tokens": )\d+', rf"\g<1>{tokens}", script)
@@ -24,7 +24,7 @@ def curl(block: Block, url: str, tokens: int | None = None) -> dict[str, Any]:
 
 
 def client(block: Block, url: str, folder: Path) -> str:
-    """What a block's program prints, run with the server at `url`."""
+    """Return what a block's program prints, run with the server at `url`."""
     program = block.text.replace("http://127.0.0.1:8000", url)
     assert program != block.text
     file = folder / "program.py"
@@ -35,18 +35,18 @@ def client(block: Block, url: str, folder: Path) -> str:
 
 
 def same_shape(block: Block, url: str) -> dict[str, Any]:
-    """The answer to the request that the page shows just before `block`, seen to have all that `block` shows."""
+    """Return the answer to the request shown just before `block`; assert that it has all that `block` shows."""
     before = [one for one in of("curl") if one.file == block.file and one.line < block.line]
     real = curl(before[-1], url)
     [shown] = values(block.text)
     assert list(shape(shown, real)) == []
-    result, [told] = real["decoding"]["results"][0], shown["decoding"]["results"]
-    assert (result["draws"], result["kl"]["estimator"]) == (told["draws"], told["kl"]["estimator"])
+    result, [example] = real["decoding"]["results"][0], shown["decoding"]["results"]
+    assert (result["draws"], result["kl"]["estimator"]) == (example["draws"], example["kl"]["estimator"])
     return real
 
 
 def shape(shown: Any, real: Any, where: str = "") -> Iterator[str]:
-    """What of `shown` an answer has not, or has of another type."""
+    """Yield a line for each part of `shown` that an answer lacks or has with another type."""
     if isinstance(shown, dict) and isinstance(real, dict):
         for key, value in shown.items():
             yield from shape(value, real[key], f"{where}.{key}") if key in real else [f"{where}.{key} is not there"]

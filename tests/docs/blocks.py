@@ -19,7 +19,7 @@ FENCE = re.compile(r"^ *(`{3,}|~{3,}) *(\S*)")
 
 @dataclass(frozen=True)
 class Block:
-    """`name` is the file, the heading it stands under, the language, and a number from the second of these on."""
+    """One fenced block. `name` is its file, heading and language, and a number from the second such block on."""
 
     name: str
     language: str
@@ -32,7 +32,7 @@ class Block:
 
 
 def extract(file: str, text: str) -> Iterator[Block]:
-    """The blocks of a Markdown file. Raises ValueError for one that is never closed."""
+    """Yield the blocks of a Markdown file. Raise ValueError for a block that is never closed."""
     heading, fence, language, start = "", "", "", 0
     inside: list[str] = []
     seen: Counter[str] = Counter()
@@ -58,7 +58,7 @@ def extract(file: str, text: str) -> Iterator[Block]:
 
 @cache
 def pages() -> dict[str, str]:
-    """Every Markdown file of the project, by its path."""
+    """Return the text of every Markdown file of the project, by its path."""
     listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
     return {name: (ROOT / name).read_text(encoding="utf-8") for name in listed.stdout.splitlines()}
 
@@ -73,7 +73,7 @@ def of(runner: str) -> list[Block]:
 
 
 def kind(block: Block) -> str | None:
-    """Which runner a block belongs to, by what it is; None if to none."""
+    """Return the name of the runner that runs a block, by its content; None if no runner does."""
     if block.file == "docs/api.md":
         return "api"
     if block.file in PAGES_FOR_AUTHORS:
@@ -92,7 +92,7 @@ def kind(block: Block) -> str | None:
 
 
 def values(text: str) -> list[dict[str, Any]]:
-    """The JSON objects of a block, one after another."""
+    """Return the JSON objects of a block, in order."""
     decoder, found, at = json.JSONDecoder(), [], 0
     while at < len(text):
         value, at = decoder.raw_decode(text, at)
@@ -103,7 +103,7 @@ def values(text: str) -> list[dict[str, Any]]:
 
 
 def body(value: dict[str, Any]) -> dict[str, Any]:
-    """A chat request out of an example: a whole one as it is, or one around a `decoding`."""
+    """Return a chat request for an example: itself if it is a whole request, or one with it as `decoding`."""
     if "decoding" in value:
         return value
     return {"messages": [{"role": "user", "content": "How was the film?"}], "max_tokens": 40, "decoding": value}

@@ -102,7 +102,7 @@ def test_the_command_is_installed_where_the_environment_is() -> None:
     assert "serve" in done.stdout
 
 
-def test_shapes_that_differ_are_told() -> None:
+def test_differences_of_shape_are_found() -> None:
     shown = {"a": [{"b": 1, "c": "x"}], "d": 1.5}
     assert list(shape(shown, {"a": [{"b": 2.5, "c": "y", "e": 0}], "d": 1})) == []
     assert list(shape(shown, {"a": [{"b": None}, {}], "d": "1"})) == [

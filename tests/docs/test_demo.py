@@ -1,4 +1,4 @@
-"""What the pages print, run over the demo's own server: requests, clients, an answer, and the command line."""
+"""The pages' requests, clients, answer and commands, run against a server with the demo's models."""
 
 import json
 import os
@@ -23,7 +23,7 @@ GARDEN = ROOT / "training" / "garden" / "checkpoints"
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with the demo's settings, and a calibration store of its own."""
+    """Yield the address of a server with the demo's settings, and a calibration store of its own."""
     store = tmp_path_factory.mktemp("demo") / "calibration.sqlite"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # two engines on a machine of few cores
@@ -38,13 +38,13 @@ BODIES = [
 
 @pytest.mark.parametrize("value", BODIES)
 def test_a_body_is_answered(demo: str, value: dict[str, Any]) -> None:
-    asked = body(value)
-    response = httpx.post(f"{demo}/v1/chat/completions", json={**asked, "seed": 1}, timeout=600)
+    request = body(value)
+    response = httpx.post(f"{demo}/v1/chat/completions", json={**request, "seed": 1}, timeout=600)
     assert response.status_code == 200, response.text
     answer = response.json()
     assert answer["choices"][0]["message"]["content"]
-    assert answer["decoding"]["strategy"] == asked["decoding"]["strategy"]
-    named = asked["decoding"].get("reward", "default")
+    assert answer["decoding"]["strategy"] == request["decoding"]["strategy"]
+    named = request["decoding"].get("reward", "default")
     assert answer["decoding"]["results"][0]["rewards"].keys() >= ({named} if isinstance(named, str) else named.keys())
 
 
@@ -70,7 +70,7 @@ def test_a_client_runs_and_prints(demo: str, block: Block, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("block", of("command"), ids=lambda block: block.name)
 def test_a_command_runs_beside_its_files(block: Block, tmp_path: Path) -> None:
-    """On the garden's small models, since a second demo would not fit beside the first."""
+    """It runs on the garden's small models, since a second demo would not fit beside the first."""
     engine = {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": 2**28}
     own = {
         "policy": {"model": str(GARDEN / "policy"), "engine": engine},

@@ -1,4 +1,4 @@
-"""Requests of the pages, asked of the toy with the demo's names: whether the server takes them, without an engine."""
+"""Requests of the pages are sent to the toy under the demo's names: the server accepts them, without an engine."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ NAME = "SmolLM2-135M-Instruct"
 
 
 def loaded() -> Loaded:
-    """The toy under the demo's names, with rewards as bounded as theirs."""
+    """Return the toy under the demo's names, with rewards as bounded as theirs."""
     rewards: dict[str, Reward] = {"default": ToyReward(), "tone": ToyBrevity(), "brevity": ToyBrevity()}
     policy = ToyPolicy(name=NAME, loaded={name: ToyGuide() for name in GUIDES})
     return Loaded(Models(policy, rewards, None), ToyText(), dict.fromkeys(rewards, "toy"))
