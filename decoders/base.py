@@ -71,7 +71,7 @@ class Decoder(BaseModel, frozen=True, extra="forbid"):
         """Return the most candidates and tokens that the strategy may draw for one prompt, discarded ones included.
 
         The bound rests on the contract of `Policy`: a sample has at most `max_tokens` tokens, and a continuation at
-        most as many as it is asked for and as the answer has room for.
+        most as many as the call allows, and never more than `max_tokens` in the whole answer.
         """
 
     def check(self, models: Models, sampling: Sampling) -> None:

@@ -61,8 +61,8 @@ class BestOfN(Search, frozen=True, extra="forbid"):
     rewards with no rollout between them tie. With `proposal`, pi is that strategy's law everywhere above but in a
     quantile; its answers are independent, or, where it is calibrated, independent given the rollouts they share.
 
-    A candidate whose reward is not finite is out, and where that can be no KL is reported: the answer is conditioned on
-    others being there. With n results, each further one is chosen by the same rule from the candidates that are left.
+    A candidate without a finite reward cannot be chosen. Where that can happen no KL is reported, since another
+    candidate must then have one. Each further result is chosen by the same rule from the candidates that are left.
     """
 
     independent: ClassVar[bool] = False

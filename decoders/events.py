@@ -41,7 +41,7 @@ class ScoredCandidate:
     """A completion on its way through a strategy: drawn, then scored by each reward, then judged by the objective.
 
     `rewards` has the raw rewards by name, `calibrated` their quantiles where the request asks for these. `total` is the
-    number that decides, NaN until the objective has judged the candidate, and not finite where the candidate is out.
+    number that decides, NaN until the objective has judged the candidate, and not finite where it cannot be chosen.
     `aborted` marks a candidate that was given up before its end. `proposal` is the result of another strategy that the
     candidate was taken from, if any.
     """

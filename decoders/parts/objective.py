@@ -49,7 +49,7 @@ class Objective:
 
     A reward that does not apply (None) is left out of the sum, which is not scaled up for it. The sum is NaN where a
     reward that applies, or Phi of its quantile, is not finite, where no reward applies, and where it is beyond the
-    largest double: such a candidate is out.
+    largest double: such a candidate cannot be chosen.
     """
 
     weights: Mapping[str, float]

@@ -24,7 +24,7 @@ class ScoredCandidates:
     """Draws candidates for one prompt, scores each by the rewards `names`, and adds up the cost.
 
     Candidates are returned in the policy's order and not in the order in which they finish, so that a seeded choice
-    does not depend on the machine. When anything fails, all the work begun is stopped, and `RewardFailed` or
+    does not depend on the machine. A failure stops all other work of the call, and `RewardFailed` or
     `EngineFailed` is raised.
     """
 
