@@ -33,7 +33,7 @@ class ControlledInfo(Info, frozen=True):
 class _Growth:
     """One result on its way: its beams, and the KL of the choices so far, in nats.
 
-    `lost` says that some block had no finite reward, so that the choices are conditioned on others being there.
+    `lost` says that some block had no finite reward, so that the choices are conditioned on others having one.
     """
 
     sent: FinalText
@@ -44,10 +44,12 @@ class _Growth:
 
     @property
     def open(self) -> list[Candidate]:
+        """The answers that can be continued."""
         return [beam.candidate for beam in self.beams if beam.candidate.finish is None]
 
     @property
     def finished(self) -> list[ScoredCandidate]:
+        """The beams whose answer has ended."""
         return [beam for beam in self.beams if beam.candidate.finish is not None]
 
 
@@ -63,7 +65,7 @@ class Controlled(Search, frozen=True, extra="forbid"):
 
     KL to the policy for one beam and argmax is at most (log K - (K-1)/K) per block. With B beams, the B best of their
     B K extensions go on, a finished beam competing as it is: no bound is known, and none is reported. Nor is one where
-    a block can be out.
+    a block may lack a finite reward.
     """
 
     info: ClassVar[type[Info]] = ControlledInfo

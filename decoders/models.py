@@ -19,7 +19,7 @@ class Reward(Protocol):
         """Return one reward for each completion. Raise `RewardFailed`.
 
         None says that the reward does not apply to a completion, whose other rewards then decide. A number that is not
-        finite says that there should be a reward and is none, which puts the completion out.
+        finite says that there should be a reward and is none: then the completion cannot be chosen.
         """
 
 

@@ -55,8 +55,8 @@ class Search(Decoder, frozen=True, extra="forbid"):
     def keeps_all(self, models: Models) -> bool:
         """Return whether every candidate has a finite total.
 
-        Where a candidate can be out, an answer is conditioned on another being there. How often that is so is unknown,
-        so that no bound on its divergence may be claimed, not even in a run in which all were there.
+        Where a candidate may lack one, an answer is conditioned on another having one. How often that is so is unknown,
+        so that no bound on its divergence may be claimed, not even in a run in which all had one.
         """
         reshaped = not self.calibrated or math.isfinite(self.transform(0.0))
         return reshaped and all(scores_all(models.rewards[name]) for name in self.reward_weights(models))

@@ -73,7 +73,8 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
     results are independent runs.
 
     KL to the policy is at most log N - (N-1)/N for best-of-N and at most log N for any choice among N draws, as this is
-    one; the latter is what is reported, unless a candidate can be out.
+    one; the latter is what is reported, unless a candidate may lack a
+    finite reward.
     """
 
     info: ClassVar[type[Info]] = SpeculativeRejectionInfo
@@ -83,7 +84,7 @@ class SpeculativeRejection(Search, frozen=True, extra="forbid"):
     checkpoints: Annotated[
         list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=64), AfterValidator(_rising)
     ] = Field(default_factory=lambda: [16, 32, 64, 128], description="Lengths in tokens at which some are given up.")
-    keep: float = Field(0.5, gt=0, le=1, description="The fraction of the unfinished that goes on, rounded up.")
+    keep: float = Field(0.5, gt=0, le=1, description="The fraction of the unfinished that is continued, rounded up.")
 
     async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         return max(sampling.n * self.n, await self.rollouts_at_once(prompt, models, sampling))

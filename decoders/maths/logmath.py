@@ -123,8 +123,3 @@ def selection_kl(probabilities: Sequence[float], n: int) -> float:
     and a uniform index, under which the chosen sample is a policy sample; forgetting the rest can only lose.
     """
     return math.fsum(p * math.log(n * p) for p in probabilities if p > 0)
-
-
-def win_rate_bound(n: int) -> float:
-    """Return n/(n+1): P(best of n beats one policy sample) for a continuous reward, else an upper bound."""
-    return n / (n + 1)

@@ -85,10 +85,10 @@ class Replay:
             yield i, Candidate(part, "", finish), len(part) - len(prefix.tokens)  # type: ignore[arg-type]
 
     def check_entropy_stop(self, sampling: Sampling) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("a pool holds no entropies")
 
     async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
-        raise NotImplementedError
+        raise NotImplementedError("a pool holds no log-probabilities")
 
     async def score(self, prompt: Prompt, completions: Sequence[Candidate]) -> list[float]:  # noqa: ARG002
         return [self.pool.rewards[c.tokens] for c in completions]
@@ -114,7 +114,7 @@ class FixedCalibration:
         return self.scores
 
     async def keep(self, prompt: Prompt, sampling: Sampling, reward: str, rewards: Sequence[float | None]) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("every rollout is stored, so that none is drawn")
 
 
 def append_pool(pool: RolloutPool, file: Path) -> None:

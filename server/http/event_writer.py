@@ -18,7 +18,7 @@ from server.http.schemas.common import StreamOptions
 
 PADDED = 256  # bytes: padded chunks are a multiple of this long, which hides how long their text is
 EMPTY_PADDING = len(b',"obfuscation":""')
-HEARTBEAT = 1.0  # seconds without a byte, after which a comment says that the work goes on
+HEARTBEAT = 1.0  # seconds without a byte, after which a comment says that the server is still working
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),

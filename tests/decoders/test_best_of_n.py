@@ -10,7 +10,7 @@ import pytest
 from decoders import BestOfN
 from decoders.best_of_n import Select
 from decoders.core import Sampling, Tokens
-from decoders.maths.logmath import best_of_n_kl, win_rate_bound
+from decoders.maths.logmath import best_of_n_kl
 from decoders.models import Models
 from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
 from decoders.testing import ToyBrevity, ToyPolicy, ToyReward, bind, joint_law, law
@@ -118,7 +118,7 @@ def test_divergence_and_win_rate_stay_under_their_bounds(select: Select, n: int)
     have = best_of(n, select)
     reward = laws.negated(WORTH) if isinstance(select, Argmin) else WORTH
     assert laws.kl(have, PI) <= best_of_n_kl(n) + EXACT
-    assert 0.5 - EXACT <= laws.win_rate(have, PI, reward) <= win_rate_bound(n) + EXACT
+    assert 0.5 - EXACT <= laws.win_rate(have, PI, reward) <= laws.win_rate_bound(n) + EXACT
 
 
 @pytest.mark.parametrize("n", [2, 4, 16])
@@ -127,7 +127,7 @@ def test_bounds_are_reached_as_the_reward_becomes_continuous(n: int) -> None:
     pi = dict.fromkeys(range(size), 1 / size)
     best = laws.order_statistic(pi, {y: float(y) for y in pi}, n)
     assert laws.kl(best, pi) == pytest.approx(best_of_n_kl(n), abs=n / size)
-    assert laws.win_rate(best, pi, {y: float(y) for y in pi}) == pytest.approx(win_rate_bound(n), abs=n / size**2)
+    assert laws.win_rate(best, pi, {y: float(y) for y in pi}) == pytest.approx(laws.win_rate_bound(n), abs=n / size**2)
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0])

@@ -129,7 +129,7 @@ class SoftValue(ToyGuide):
 
     def _value(self, prefix: Tokens) -> float:
         going = {y: p for y, p in POLICY.completions().items() if y[: len(prefix)] == prefix}
-        if not going:  # no completion goes on so, and the policy never draws it
+        if not going:  # no completion begins with these tokens, so the policy never draws it
             return 0.0
         mean = math.fsum(p * math.exp(ToyReward().of(y) / self.beta) for y, p in going.items()) / math.fsum(
             going.values()

@@ -20,7 +20,6 @@ from decoders.maths.logmath import (
     poisson_log_pmf,
     ranked_kl,
     selection_kl,
-    win_rate_bound,
 )
 from decoders.parts.objective import Objective
 from tests.support import laws
@@ -142,12 +141,6 @@ def test_selection_kl_is_the_divergence_from_a_uniform_choice(weights: list[floa
     assert selection_kl(p, n) == pytest.approx(laws.kl(dict(enumerate(p)), uniform), abs=1e-9)
     assert selection_kl([1.0, 0.0], n) == pytest.approx(math.log(n))
     assert selection_kl(p, n + 3) == pytest.approx(selection_kl([*p, 0.0, 0.0, 0.0], n + 3))
-
-
-@pytest.mark.parametrize("n", [1, 2, 9])
-def test_win_rate_bound_is_that_of_the_greatest_quantile(n: int) -> None:
-    wins = scipy.integrate.quad(lambda u: u * n * u ** (n - 1), 0, 1)[0]
-    assert win_rate_bound(n) == pytest.approx(wins, abs=1e-12)
 
 
 def test_a_sum_of_rewards_is_nan_where_one_is_not_finite_or_the_sum_overflows() -> None:

@@ -1,4 +1,4 @@
-"""Where a candidate can be out, the answer is conditioned on others that are not, and no bound is claimed."""
+"""Where a candidate may lack a reward, the answer is conditioned on others having one, and no bound is claimed."""
 
 import asyncio
 import math

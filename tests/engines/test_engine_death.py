@@ -1,4 +1,4 @@
-"""An engine that dies: everyone who waits is answered, and the server ends so that its supervisor starts it anew."""
+"""An engine that dies: everyone who waits is answered, and the server ends so that its supervisor starts it again."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor

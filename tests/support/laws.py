@@ -154,3 +154,8 @@ def total_variation(p: Mapping[Y, float], q: Mapping[Y, float]) -> float:
 def win_rate(p: Mapping[Y, float], q: Mapping[Y, float], r: Mapping[Y, float]) -> float:
     """Return P(r(Y) > r(Z)) + P(tie) / 2 for Y ~ p and Z ~ q."""
     return math.fsum(a * b * ((r[y] > r[z]) + (r[y] == r[z]) / 2) for y, a in p.items() for z, b in q.items())
+
+
+def win_rate_bound(n: int) -> float:
+    """Return n/(n+1): P(best of n beats one policy sample) for a continuous reward, else an upper bound."""
+    return n / (n + 1)

@@ -69,10 +69,10 @@ class GardenPolicy:
                 yield i, Candidate(whole, "", "length" if len(whole) == sampling.max_tokens else None), len(drawn)
 
     def check_entropy_stop(self, sampling: Sampling) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("the study asks for no entropies")
 
     async def logprob(self, prompt: Prompt, completion: Candidate, law: TokenLaw) -> float:
-        raise NotImplementedError
+        raise NotImplementedError("the study asks for no log-probabilities")
 
     def _draw_batch(self, items: list[tuple[Tokens, int]]) -> list[Tokens]:
         """Draw a continuation of each prefix, of at most so many tokens."""

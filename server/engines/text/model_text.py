@@ -123,7 +123,7 @@ class ModelText:
         return self._without_second_head(tokens) if special else tokens
 
     async def read_open(self, text: str, *, special: bool) -> tuple[Tokens, Tokens]:
-        """Return the token ids of a text that goes on, and those that the tokenizer puts after the whole text."""
+        """Return the token ids of a text that others will follow, and those that end the text as a whole."""
         tokens = await self.read(text, special=special)
         after = self.added[1] if special else ()
         return (tokens[: -len(after)], after) if after and tokens[-len(after) :] == after else (tokens, ())
