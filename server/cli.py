@@ -88,6 +88,21 @@ def check(
     typer.echo("nothing wrong was found")
 
 
+@app.command("vllm-args")
+def vllm_args(
+    config: Annotated[Path, typer.Option(help="A YAML settings file.")],
+) -> None:
+    """Print the model and the flags for `vllm serve`, so that Decant works in it, guides included.
+
+    DECANT_CONFIG=decant.yaml VLLM_PLUGINS=decant vllm serve $(decant vllm-args --config decant.yaml)
+    """
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    try:
+        typer.echo(" ".join(commands.vllm_args(_settings(config, toy=False, serving=False))))
+    except SettingsError as error:
+        raise _refused(error) from error
+
+
 @app.command()
 def calibrate(
     prompts: Annotated[Path, typer.Argument(help="Request bodies, one a line, as they would be POSTed.")],

@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 async def serve(settings: Settings, *, toy: bool) -> bool:
     """Load the models and serve them; return whether the engines were alive until the end."""
     from server.http.uvicorn_server import serve as run
+    from server.runtime.presets import offered
     from server.warmup import warm_up
 
     loaded = _load(settings, toy=toy)
     try:
+        presets = offered(
+            settings.presets,
+            settings.default_preset,
+            loaded.models,
+            settings.server,
+            shipped=settings.shipped_presets,
+        )
         await warm_up(loaded)
     except BaseException:
         await loaded.aclose()
@@ -31,7 +39,18 @@ async def serve(settings: Settings, *, toy: bool) -> bool:
         what = f"'{policy.name}' (guides: {guides}; rewards: {rewards})"
         typer.secho(f"Decant serves {what} at {url}", err=True, fg="green")
 
-    return await run(loaded, settings.server, started)
+    return await run(loaded, settings.server, started, presets)
+
+
+def vllm_args(settings: Settings) -> list[str]:
+    """Return the words behind `vllm serve` for a server that Decant works in. Raises `SettingsError`."""
+    from server.engines.vllm_flags import serve_flags
+    from server.loading import policy_arguments
+
+    if settings.guided_engine is not None:
+        raise SettingsError("guided_engine: inside `vllm serve` guides run in its own engine; leave it out")
+    arguments, _ = policy_arguments(settings.policy, settings.guides)
+    return serve_flags(settings.policy.model, settings.policy.served_name, arguments)
 
 
 async def fill_store(

@@ -3,6 +3,7 @@
 ServiceError
 ├── Unauthorized
 ├── UnknownModel
+├── UnknownReport
 ├── UnsupportedEndpoint
 ├── BodyTooLarge
 ├── Overloaded
@@ -22,6 +23,10 @@ class Unauthorized(ServiceError):
 
 class UnknownModel(ServiceError):
     """The request names a model that is not served here."""
+
+
+class UnknownReport(ServiceError):
+    """No answer with this id has a report here, or another key asked for it."""
 
 
 class UnsupportedEndpoint(ServiceError):

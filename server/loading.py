@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from decoders.models import Models, Reward
 from decoders.testing import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
@@ -18,7 +18,10 @@ from server.engines.text import Text
 from server.engines.toy_text import ToyText
 from server.settings import (
     ENGINES,
+    AnyGuide,
     ClassifierReward,
+    EngineArgs,
+    PolicySettings,
     ProcessReward,
     Settings,
     SettingsError,
@@ -42,6 +45,8 @@ class Loaded:
     kinds: dict[str, str] = field(default_factory=dict)  # of rewards, by name
     engines: "dict[str, Engine]" = field(default_factory=dict)
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    hosted: bool = False
+    """Whether another server runs the policy's engine, and ends it."""
 
     def up(self) -> dict[str, bool]:
         """Return whether each engine is alive."""
@@ -49,7 +54,16 @@ class Loaded:
 
     async def aclose(self) -> None:
         """Close everything, the engines last. What fails on the way is raised when the rest is closed."""
-        await _close(self.closers, self.engines)
+        await _close(self.closers, _own(self.engines, hosted=self.hosted))
+
+
+@dataclass(frozen=True)
+class Host:
+    """Another server's engine for the policy, and how that server renders chats."""
+
+    engine: "Engine"
+    chat_template: str | None = None
+    template_values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def toy(settings: Settings | None = None) -> Loaded:
@@ -72,16 +86,91 @@ class Prepared:
 
 def prepare(settings: Settings) -> Prepared:
     """Let vLLM check the configuration of every model. Raises `SettingsError` with a line for each that it refuses."""
-    from server.engines import vllm_seam as seam  # seconds of imports, which the toy does without
-
     problems: list[str] = []
     starts: dict[str, Start] = {}
     plan: Plan | None = None
-    reward_engines: dict[str, str] = {}
     try:
         starts, plan = _policy_engines(settings)
     except SettingsError as error:
         problems += error.problems
+    rewards, reward_engines = _reward_engines(settings, problems)
+    if problems:
+        raise SettingsError(*problems)
+    return Prepared({**starts, **rewards}, plan, reward_engines)
+
+
+def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
+    """Start the engines and load the rewards; this blocks for as long. Raises `SettingsError`."""
+    _announce(settings, settings.policy.model, report)
+    return _load(settings, prepare(settings), report)
+
+
+def attach(host: Host, settings: Settings, report: Report = lambda _: None) -> Loaded:
+    """Load the rewards beside a policy that another server runs; this blocks for as long. Raises `SettingsError`.
+
+    Guides are loaded if the host's engine runs them.
+    """
+    from server.engines.guided.plan import hosted_plan
+
+    plan = hosted_plan(settings.guides, settings.policy, host.engine.vllm_config)
+    if plan is None and settings.guides:
+        log.warning(
+            "the guides of the settings are not loaded: this engine was started without the flags that "
+            "`decant vllm-args` prints, or with those of other settings"
+        )
+        settings = settings.model_copy(update={"guides": {}})
+    _announce(settings, f"the engine of this server, {host.engine.model_config.model}", report)
+    problems: list[str] = []
+    starts, reward_engines = _reward_engines(settings, problems)
+    if problems:
+        raise SettingsError(*problems)
+    return _load(settings, Prepared(starts, plan, reward_engines), report, host)
+
+
+def _announce(settings: Settings, policy: str, report: Report) -> None:
+    report(
+        f"policy from {policy}"
+        + "".join(f", guide '{name}' ({spec.kind})" for name, spec in settings.guides.items())
+        + "".join(f", reward '{name}' ({spec.kind})" for name, spec in settings.rewards.items())
+    )
+
+
+def _load(settings: Settings, made: Prepared, report: Report, host: Host | None = None) -> Loaded:
+    """Start the engines that are prepared, and load the rewards beside them and the host's."""
+    from server.engines import vllm_seam as seam
+    from server.engines.policy import VllmPolicy
+
+    kinds: dict[str, str] = {name: spec.kind for name, spec in settings.rewards.items()}
+    guides: dict[str, str] = {name: spec.kind for name, spec in settings.guides.items()}
+    engines: dict[str, Engine] = {} if host is None else {POLICY: host.engine}
+    rendering = (None, {}) if host is None else (host.chat_template, host.template_values)
+    store = open_store(settings)
+    closers: list[Callable[[], Awaitable[None]]] = [] if store is None else [store.aclose]
+    try:
+        seam.start_all(made.starts, engines)
+        text = seam.model_text(*(engines[name] for name in ENGINES if name in engines), rendering=rendering)
+        policy = VllmPolicy(engines[POLICY], settings.policy.served_name, text, guides, made.plan, engines.get(GUIDED))
+        rewards: dict[str, Reward] = {}
+        for name, spec in settings.rewards.items():
+            reward, reads = build_reward(spec, policy, text, engines.get(made.reward_engines.get(name, "")), closers)
+            report(f"reward '{name}': {reads}")
+            rewards[name] = RewardWithTimeout(name, reward, spec.timeout_s)
+    except BaseException:
+        with ThreadPoolExecutor(1) as thread:  # a thread has no running event loop
+            closing = _close(closers, _own(engines, hosted=host is not None))
+            failure = thread.submit(asyncio.run, closing).exception()
+        if failure is not None:
+            log.error("engines or rewards that had started could not be closed", exc_info=failure)
+        raise
+    return Loaded(Models(policy, rewards, store), text, kinds, engines, closers, hosted=host is not None)
+
+
+def _reward_engines(settings: Settings, problems: list[str]) -> "tuple[dict[str, Start], dict[str, str]]":
+    """Return what starts the rewards' engines, and each reward's engine; mistakes are appended to `problems`."""
+    from server.engines import vllm_seam as seam
+
+    starts: dict[str, Start] = {}
+    reward_engines: dict[str, str] = {}
     for name, spec in settings.rewards.items():
         if isinstance(spec, ClassifierReward | ProcessReward):
             same = (other for other in reward_engines if share_engine(spec, settings.rewards[other]))
@@ -91,44 +180,7 @@ def prepare(settings: Settings) -> Prepared:
                     starts[name] = seam.prepare(spec.model, spec.engine, stats=False, runner="pooling")
                 except SettingsError as error:
                     problems += (f"rewards.{name}: {problem}" for problem in error.problems)
-    if problems:
-        raise SettingsError(*problems)
-    return Prepared(starts, plan, reward_engines)
-
-
-def build(settings: Settings, report: Report = lambda _: None) -> Loaded:
-    """Start the engines and load the rewards; this blocks for as long. Raises `SettingsError`."""
-    from server.engines import vllm_seam as seam
-    from server.engines.policy import VllmPolicy
-
-    kinds: dict[str, str] = {name: spec.kind for name, spec in settings.rewards.items()}
-    guides: dict[str, str] = {name: spec.kind for name, spec in settings.guides.items()}
-    report(
-        f"policy from {settings.policy.model}"
-        + "".join(f", guide '{n}' ({k})" for n, k in guides.items())
-        + "".join(f", reward '{n}' ({k})" for n, k in kinds.items())
-    )
-    made = prepare(settings)
-    plan = made.plan
-    engines: dict[str, Engine] = {}
-    store = open_store(settings)
-    closers: list[Callable[[], Awaitable[None]]] = [] if store is None else [store.aclose]
-    try:
-        seam.start_all(made.starts, engines)
-        text = seam.model_text(*(engines[name] for name in ENGINES if name in engines))
-        policy = VllmPolicy(engines[POLICY], settings.policy.served_name, text, guides, plan, engines.get(GUIDED))
-        rewards: dict[str, Reward] = {}
-        for name, spec in settings.rewards.items():
-            reward, reads = build_reward(spec, policy, text, engines.get(made.reward_engines.get(name, "")), closers)
-            report(f"reward '{name}': {reads}")
-            rewards[name] = RewardWithTimeout(name, reward, spec.timeout_s)
-    except BaseException:
-        with ThreadPoolExecutor(1) as thread:  # a thread has no running event loop
-            failure = thread.submit(asyncio.run, _close(closers, engines)).exception()
-        if failure is not None:
-            log.error("engines or rewards that had started could not be closed", exc_info=failure)
-        raise
-    return Loaded(Models(policy, rewards, store), text, kinds, engines, closers)
+    return starts, reward_engines
 
 
 def _policy_engines(settings: Settings) -> "tuple[dict[str, Start], Plan | None]":
@@ -136,19 +188,30 @@ def _policy_engines(settings: Settings) -> "tuple[dict[str, Start], Plan | None]
     from server.engines import vllm_seam as seam
 
     model, plain = settings.policy.model, settings.policy.engine
-    if not settings.guides:
-        return {POLICY: seam.prepare(model, plain, stats=True)}, None
+    if settings.guided_engine is None:
+        arguments, made = policy_arguments(settings.policy, settings.guides)
+        return {POLICY: seam.prepare(model, arguments, stats=True)}, made
+    second = settings.policy.model_copy(update={"engine": {**plain, **settings.guided_engine}})
+    arguments, made = policy_arguments(second, settings.guides)
+    starts = {POLICY: seam.prepare(model, plain, stats=True), GUIDED: seam.prepare(model, arguments, stats=False)}
+    return starts, made
+
+
+def policy_arguments(policy: PolicySettings, guides: Mapping[str, AnyGuide]) -> "tuple[EngineArgs, Plan | None]":
+    """Return the arguments of an engine for the policy with these guides in it. Raises `SettingsError`."""
+    if not guides:
+        return policy.engine, None
     from server.engines.guided.plan import plan
 
     # vLLM's V1 runner gives a batch's weights to the model before the forward pass; V2 gives them only afterwards.
     os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
-    if settings.guided_engine is None:
-        made, arguments = plan(settings.guides, settings.policy)
-        return {POLICY: seam.prepare(model, arguments, stats=True)}, made
-    second = settings.policy.model_copy(update={"engine": {**plain, **settings.guided_engine}})
-    made, arguments = plan(settings.guides, second)
-    starts = {POLICY: seam.prepare(model, plain, stats=True), GUIDED: seam.prepare(model, arguments, stats=False)}
-    return starts, made
+    made, arguments = plan(guides, policy)
+    return arguments, made
+
+
+def _own(engines: "Mapping[str, Engine]", *, hosted: bool) -> "dict[str, Engine]":
+    """Return the engines that are ours to end."""
+    return {name: engine for name, engine in engines.items() if not (hosted and name == POLICY)}
 
 
 async def _close(closers: Sequence[Callable[[], Awaitable[None]]], engines: "Mapping[str, Engine]") -> None:

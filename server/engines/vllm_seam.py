@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, TypeAlias
 
-from vllm.config import PoolerConfig
+from vllm.config import PoolerConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
 from vllm.platforms import current_platform
@@ -41,7 +41,21 @@ def prepare(model: str, arguments: EngineArgs, *, stats: bool, **defaults: Any) 
 
     Raises `SettingsError` if vLLM refuses the configuration.
     """
-    values: dict[str, Any] = {**defaults, **arguments}
+    _, config = configure(model, {**defaults, **arguments})
+
+    def start() -> Engine:
+        with _start_errors(model):
+            return AsyncLLM.from_vllm_config(config, disable_log_stats=not stats)
+
+    return start
+
+
+def configure(model: str, arguments: EngineArgs) -> tuple[EngineArgs, VllmConfig]:
+    """Return the engine arguments with Decant's own, and the configuration that vLLM makes of them.
+
+    Raises `SettingsError` if vLLM refuses them.
+    """
+    values = dict(arguments)
     if isinstance(values.get("pooler_config"), dict):
         values["pooler_config"] = PoolerConfig(**values["pooler_config"])
     if current_platform.is_cpu():
@@ -59,12 +73,7 @@ def prepare(model: str, arguments: EngineArgs, *, stats: bool, **defaults: Any) 
         config = AsyncEngineArgs(model=model, **values).create_engine_config(UsageContext.ENGINE_CONTEXT)
     if values.get("runner") != "pooling":
         entropy.load(config)
-
-    def start() -> Engine:
-        with _start_errors(model):
-            return AsyncLLM.from_vllm_config(config, disable_log_stats=not stats)
-
-    return start
+    return values, config
 
 
 def start_all(starts: Mapping[str, Start], engines: dict[str, Engine]) -> None:
@@ -125,10 +134,16 @@ def end_tokens(engine: Engine) -> set[int]:
     return ends - {None}
 
 
-def model_text(engine: Engine, *others: Engine) -> ModelText:
-    """Return an engine's tokenizer with the engine's bounds, and the smallest `max_logprobs` of it and `others`."""
+def model_text(
+    engine: Engine, *others: Engine, rendering: tuple[str | None, Mapping[str, Any]] = (None, {})
+) -> ModelText:
+    """Return an engine's tokenizer with the engine's bounds, and the smallest `max_logprobs` of it and `others`.
+
+    Args:
+        rendering: A chat template in place of the tokenizer's own, and what templates are given beside the messages.
+    """
     config = engine.model_config
     vocabulary = config.get_vocab_size()
     bounds = [one.model_config.max_logprobs for one in (engine, *others)]
     max_logprobs = min(vocabulary if bound == -1 else bound for bound in bounds)
-    return ModelText(engine.get_tokenizer(), config.max_model_len, vocabulary, max_logprobs)
+    return ModelText(engine.get_tokenizer(), config.max_model_len, vocabulary, max_logprobs, *rendering)

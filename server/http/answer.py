@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from decoders.events import Done
 from server.http import report
 from server.http.openai_format import AnswerFormat, Choice
 from server.http.report import Reported
+from server.http.schemas.reports import DecodingReport, KeptReport
 
 Json = dict[str, Any]
 
@@ -27,22 +28,25 @@ class AnswerSpec:
     strategy: str
     reported: Reported
     reports: bool
-    """Whether the request has a `decoding` object: if so, the answer has one too."""
+    """Whether the request asked for a strategy: if so, the answer has the field `decoding`."""
     warnings: Sequence[str] = ()
     """What the client should change before the next release."""
+    keep: Callable[[str, bytes], None] | None = None
+    """Keeps the report, as JSON, of the answer with this id."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What is known of an answer: the ends of the prompts' runs, by the index of the prompt."""
 
     spec: AnswerSpec
     ends: dict[int, Done] = field(default_factory=dict)
+    head: Json = field(init=False)
+    """The fields that are the same in all chunks."""
 
-    def head(self) -> Json:
-        """Return the fields that are the same in all chunks. Call it once: it makes the answer's id."""
+    def __post_init__(self) -> None:
         spec = self.spec
-        return {"id": spec.format.prefix + uuid.uuid4().hex, "created": int(time.time()), "model": spec.model}
+        self.head = {"id": spec.format.prefix + uuid.uuid4().hex, "created": int(time.time()), "model": spec.model}
 
     def choices(self) -> list[Choice]:
         """Return all choices, those of the first prompt first."""
@@ -57,12 +61,18 @@ class Answer:
         """Return the `usage` of the whole answer."""
         return report.usage(self.spec.prompts, [done.cost.generated_tokens for done in self._in_order()])
 
-    def decoding(self, queued: float) -> Json:
-        """Return the field `decoding` and its report, or nothing if the request did not ask for it."""
+    def report(self, queued: float) -> DecodingReport:
+        """Return the report of a request that waited `queued` seconds, and keep it for GET /v1/reports."""
         spec = self.spec
-        if not spec.reports:
-            return {}
-        return {"decoding": report.decoding(spec.strategy, spec.reported, self._in_order(), queued, spec.warnings)}
+        made = report.decoding(spec.strategy, spec.reported, self._in_order(), queued, spec.warnings)
+        if spec.keep is not None:
+            spec.keep(self.head["id"], self._kept(made))
+        return made
+
+    def _kept(self, made: DecodingReport) -> bytes:
+        """Return the report as it is kept, without candidates: their texts may be long."""
+        own = DecodingReport(**{name: getattr(made, name) for name in made.model_fields_set - {"candidates"}})
+        return KeptReport(object="report", **self.head, decoding=own).to_json()
 
     def _in_order(self) -> list[Done]:
         return [self.ends[i] for i in range(len(self.spec.prompts))]

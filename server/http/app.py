@@ -13,22 +13,23 @@ from server.errors import UnsupportedEndpoint
 from server.http import auth, openapi
 from server.http.errors import error_response
 from server.http.json_response import json_response
-from server.http.routes import generate, models, operations, rewards
+from server.http.routes import generate, models, operations, reports, rewards
 from server.http.schemas.server_responses import ErrorAnswer, ErrorDetail
 from server.loading import Loaded
 from server.runtime.outcomes import refusal
+from server.runtime.presets import Presets
 from server.runtime.state import ServerState
 from server.settings import ServerSettings
 
 
-def create_app(loaded: Loaded, settings: ServerSettings | None = None) -> FastAPI:
+def create_app(loaded: Loaded, settings: ServerSettings | None = None, presets: Presets | None = None) -> FastAPI:
     """Return the HTTP API over loaded models. Raises `SettingsError` for a key file that cannot be used."""
     settings = settings or ServerSettings()
-    state = ServerState(loaded, settings)
+    state = ServerState(loaded, settings, presets=presets or Presets())
     app = FastAPI(title="Decant", redirect_slashes=False)
     app.openapi_schema = openapi.document()
     app.state.server = state
-    for route in (generate, rewards, models, operations):
+    for route in (generate, rewards, reports, models, operations):
         app.include_router(route.router(state))
     app.add_exception_handler(DecantError, _refused)
     app.add_exception_handler(HTTPException, _http_error)

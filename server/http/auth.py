@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import Unauthorized
@@ -18,6 +19,7 @@ from server.http.errors import error_response
 from server.settings import SettingsError
 
 PREFIX = "dk-"
+OWNER = "decant_owner"  # where a request's scope has the digest of its key
 _LINE = re.compile(r"(?P<name>[\w.-]{1,64}):(?P<digest>[0-9a-f]{64})")
 
 
@@ -52,6 +54,11 @@ def read(path: Path) -> list[str]:
     return digests
 
 
+def owner_of(request: Request) -> str:
+    """Return the digest of the key that the request carried, or "" on a server without keys."""
+    return str(request.scope.get(OWNER, ""))
+
+
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
@@ -70,17 +77,21 @@ class KeyGate:
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v1") and not self._knows(scope):
-            self._refused("unauthorized")
-            error = Unauthorized("Send a key that this server knows: Authorization: Bearer KEY.")
-            await error_response(error)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        if scope["type"] == "http" and scope["path"].startswith("/v1"):
+            owner = self._owner(scope)
+            if owner is None:
+                self._refused("unauthorized")
+                error = Unauthorized("Send a key that this server knows: Authorization: Bearer KEY.")
+                await error_response(error)(scope, receive, send)
+                return
+            scope = {**scope, OWNER: owner}
+        await self._app(scope, receive, send)
 
-    def _knows(self, scope: Scope) -> bool:
+    def _owner(self, scope: Scope) -> str | None:
+        """Return the digest of the request's key, or None if it has no known one."""
         given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         scheme, _, key = given.partition(" ")
         digest = _digest(key.strip())
         # All digests are compared, so that the time taken does not show which one matched.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return scheme.lower() == "bearer" and any(matches)
+        return digest if scheme.lower() == "bearer" and any(matches) else None

@@ -6,8 +6,9 @@ from pydantic_core import from_json
 from starlette.requests import Request
 
 from decoders.errors import InvalidRequest
-from server.errors import BodyTooLarge, UnknownModel
-from server.http.schemas.common import Addressed
+from server.errors import BodyTooLarge
+from server.http.preset_choice import HEADER, PresetChoice
+from server.http.schemas.common import Addressed, Body
 from server.http.schemas.parsing import parse
 
 MAX_BODY = 16 * 2**20  # bytes: more than the longest context of any model, as JSON
@@ -15,16 +16,20 @@ MAX_BODY = 16 * 2**20  # bytes: more than the longest context of any model, as J
 Parsed = TypeVar("Parsed", bound=Addressed)
 
 
-async def read_body(request: Request, kind: type[Parsed], served_model: str) -> Parsed:
-    """Return the request's body as a `kind`. Raises `InvalidRequest`, `BodyTooLarge`, `UnknownModel`."""
+async def read_body(request: Request, kind: type[Parsed], choice: PresetChoice) -> Parsed:
+    """Return the request's body as a `kind`, with the preset that it asks for.
+
+    Raises `InvalidRequest`, `BodyTooLarge`, `UnknownModel`.
+    """
     raw = await _read(request)
     try:
         data: Any = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequest(f"The body is not JSON: {error}.") from error
+    if isinstance(data, dict) and issubclass(kind, Body):
+        data = choice.with_preset(data, request.headers.get(HEADER))
     body = parse(kind, data)
-    if body.model not in (None, "", served_model):
-        raise UnknownModel(f"The model '{body.model}' is not served here: '{served_model}' is.")
+    choice.check_model(body.model)
     return body
 
 

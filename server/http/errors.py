@@ -5,7 +5,15 @@ from typing import NamedTuple
 from starlette.responses import Response
 
 from decoders.errors import EngineDead, EngineFailed, InvalidRequest, RewardFailed, RewardTimeout
-from server.errors import BodyTooLarge, Overloaded, RequestTimeout, Unauthorized, UnknownModel, UnsupportedEndpoint
+from server.errors import (
+    BodyTooLarge,
+    Overloaded,
+    RequestTimeout,
+    Unauthorized,
+    UnknownModel,
+    UnknownReport,
+    UnsupportedEndpoint,
+)
 from server.http.json_response import json_response
 from server.http.schemas.server_responses import ErrorAnswer, ErrorDetail
 
@@ -25,6 +33,7 @@ ERRORS = (  # the first class that an error is an instance of counts
     ErrorKind(InvalidRequest, 400, INVALID, None, "The request cannot be honoured; `param` names the field."),
     ErrorKind(Unauthorized, 401, "authentication_error", "invalid_api_key", "The key is missing or unknown."),
     ErrorKind(UnknownModel, 404, INVALID, "model_not_found", "Another model is served; `param` is `model`."),
+    ErrorKind(UnknownReport, 404, INVALID, "report_not_found", "The answer has no report, or another key's."),
     ErrorKind(UnsupportedEndpoint, 400, INVALID, "unsupported_endpoint", "No such endpoint under /v1/."),
     ErrorKind(BodyTooLarge, 413, INVALID, "body_too_large", "The body is over 16 MiB."),
     ErrorKind(Overloaded, 503, "overloaded_error", "overloaded", "The queue is full, or the server shuts down."),

@@ -13,6 +13,7 @@ from server.http import report
 from server.http.answer import Answer, AnswerSpec
 from server.http.errors import error_answer, error_response
 from server.http.openai_format import Choice, Chunk
+from server.http.report_headers import comment, report_headers
 from server.http.response_writers import send_response
 from server.http.schemas.common import StreamOptions
 
@@ -37,7 +38,6 @@ class EventWriter:
         self._spec = spec
         self._options = options
         self._answer = Answer(spec)
-        self._head = self._answer.head()
         self._tokens = 0  # sent so far, for the usage so far
         self._last: Chunk | None = None  # held back, since `decoding` goes into the last chunk of all
         self._started = False
@@ -80,8 +80,10 @@ class EventWriter:
         if self._options.include_usage and self._last is not None:  # then the usage has a chunk of its own
             await self._write_chunk(self._last)
             choices = []
-        await self._write_chunk(self._chunk(choices, **usage, **self._answer.decoding(queued)))
-        await self._end()
+        report = self._answer.report(queued)
+        shown = {"decoding": report} if self._spec.reports else {}
+        await self._write_chunk(self._chunk(choices, **usage, **shown))
+        await self._end(comment(report_headers(report)) if self._spec.reports else b"")
 
     async def fail(self, error: Exception) -> None:
         if not self._started:
@@ -98,7 +100,7 @@ class EventWriter:
                 more["usage"] = report.usage(self._spec.prompts, [self._tokens])
             elif self._options.include_usage:
                 more["usage"] = None
-        return self._spec.format.chunk(choices, **self._head, **more)
+        return self._spec.format.chunk(choices, **self._answer.head, **more)
 
     async def _write_chunk(self, chunk: Chunk) -> None:
         data = chunk.to_json()
@@ -119,10 +121,10 @@ class EventWriter:
             await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
-    async def _end(self) -> None:
+    async def _end(self, last: bytes = b"") -> None:
         async with self._turn:
             self._ended = True
-            await self._put(b"data: [DONE]\n\n")
+            await self._put(last + b"data: [DONE]\n\n")
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _beat(self) -> None:

@@ -16,6 +16,7 @@ from server.http.schemas import responses as r
 from server.http.schemas import server_responses as s
 from server.http.schemas.chat import ChatBody
 from server.http.schemas.completions import CompletionsBody
+from server.http.schemas.reports import KeptReport
 from server.http.schemas.rewards import RewardsBody
 
 Json = dict[str, Any]
@@ -45,6 +46,9 @@ OPERATIONS: dict[tuple[Literal["get", "post"], str], Operation] = {
         "Answer a chat", r.ChatCompletion, ChatBody, r.ChatCompletionChunk, GENERATING
     ),
     ("post", "/v1/rewards"): Operation("Score completions", r.RewardList, RewardsBody, None, GENERATING),
+    ("get", "/v1/reports/{answer}"): Operation(
+        "Show how an earlier answer was chosen", KeptReport, errors=(401, 404), parameter="answer"
+    ),
     ("get", "/v1/models"): Operation("List what is served", s.ModelList, errors=(401,)),
     ("get", "/v1/models/{name}"): Operation("Show a model", s.ModelCard, errors=(401, 404), parameter="name"),
     ("get", "/v1/strategies"): Operation("List strategies, rewards, guides and limits", s.StrategyList, errors=(401,)),

@@ -10,7 +10,7 @@ from decoders.events import Done, Event
 from server.http.answer import Answer, AnswerSpec
 from server.http.errors import error_response
 from server.http.json_response import json_response
-from server.http.schemas.response_model import ResponseModel
+from server.http.report_headers import report_headers
 
 
 class JsonWriter(ABC):
@@ -28,13 +28,13 @@ class JsonWriter(ABC):
             self._ends[index] = event
 
     async def finish(self, queued: float) -> None:
-        await send_response(json_response(self._body(queued)), self._send)
+        await send_response(self._response(queued), self._send)
 
     async def fail(self, error: Exception) -> None:
         await send_response(error_response(error), self._send)
 
     @abstractmethod
-    def _body(self, queued: float) -> ResponseModel:
+    def _response(self, queued: float) -> Response:
         """Return the answer, of a request that waited `queued` seconds for admission."""
 
 
@@ -45,11 +45,12 @@ class AnswerWriter(JsonWriter):
         super().__init__(send)
         self._answer = Answer(spec, self._ends)
 
-    def _body(self, queued: float) -> ResponseModel:
+    def _response(self, queued: float) -> Response:
         answer = self._answer
-        return answer.spec.format.answer(
-            answer.choices(), **answer.head(), usage=answer.usage(), **answer.decoding(queued)
-        )
+        report = answer.report(queued)
+        shown = {"decoding": report} if answer.spec.reports else {}
+        body = answer.spec.format.answer(answer.choices(), **answer.head, usage=answer.usage(), **shown)
+        return json_response(body, headers=report_headers(report))
 
 
 async def send_response(response: Response, send: Send) -> None:

@@ -12,6 +12,7 @@ import uvicorn
 
 from server.http.app import create_app
 from server.loading import Loaded
+from server.runtime.presets import Presets
 from server.runtime.state import ServerState
 from server.settings import ServerSettings
 
@@ -29,8 +30,10 @@ class Server(uvicorn.Server):
         started: called with the server's address once it listens.
     """
 
-    def __init__(self, loaded: Loaded, settings: ServerSettings, started: Callable[[str], None]) -> None:
-        app = create_app(loaded, settings)
+    def __init__(
+        self, loaded: Loaded, settings: ServerSettings, started: Callable[[str], None], presets: Presets | None = None
+    ) -> None:
+        app = create_app(loaded, settings, presets)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -96,13 +99,15 @@ class Server(uvicorn.Server):
                 return
 
 
-async def serve(loaded: Loaded, settings: ServerSettings, started: Callable[[str], None]) -> bool:
+async def serve(
+    loaded: Loaded, settings: ServerSettings, started: Callable[[str], None], presets: Presets | None = None
+) -> bool:
     """Serve until a signal or the death of an engine; return False if an engine died.
 
     Args:
         started: called with the server's address once it listens.
     """
-    server = Server(loaded, settings, started)
+    server = Server(loaded, settings, started, presets)
     watch = asyncio.create_task(server.watch())
     try:
         await server.serve()

@@ -8,6 +8,8 @@ from server.http import auth
 from server.installed import NO_ENGINE, engine
 from server.preflight.address import address_problems
 from server.preflight.models import model_problems
+from server.preflight.models_by_name import models_by_name
+from server.runtime.presets import preset_problems
 from server.settings import CalibrationSettings, FunctionReward, HttpReward, ServerSettings, SettingsError
 from server.settings.valid_sections import ValidSections
 
@@ -28,6 +30,8 @@ def problems(sections: ValidSections, *, toy: bool = False, models: bool = True,
         found += [] if engine() else [NO_ENGINE]
         found += [*model_problems(sections)] if models else []
         found += _rewards(sections)
+    if sections.server is not None:
+        found += preset_problems(sections.presets, models_by_name(sections, toy=toy), sections.server)
     if sections.calibration is not None:
         found += _store(sections.calibration)
     if sections.server is not None and serving:

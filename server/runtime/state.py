@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from server.loading import Loaded
 from server.runtime.admission import Admission
 from server.runtime.metrics import Metrics
+from server.runtime.presets import Presets
+from server.runtime.report_store import ReportStore
 from server.runtime.running import RunningRequests
 from server.settings import ServerSettings
 
@@ -17,7 +19,9 @@ class ServerState:
     loaded: Loaded
     settings: ServerSettings = field(default_factory=ServerSettings)
     metrics: Metrics = field(default_factory=Metrics)
+    presets: Presets = field(default_factory=Presets)
     running: RunningRequests = field(default_factory=RunningRequests)
+    reports: ReportStore = field(default_factory=ReportStore)
     admission: Admission = field(init=False)
     created: int = field(default_factory=lambda: int(time.time()))
     """Unix time of the server's start, in seconds."""

@@ -17,7 +17,7 @@ from typing import Any
 from server.settings.schema_names import Path, SchemaNames
 
 PREFIX = "DECANT_"
-ELSEWHERE = frozenset({"DECANT_CACHE"})  # read by server.demo.world
+ELSEWHERE = frozenset({"DECANT_CACHE", "DECANT_CONFIG"})  # read by server.demo.world and server.vllm_plugin
 # Kubernetes sets variables for each Service, here for one named decant-gpu: DECANT_GPU_SERVICE_HOST=10.0.0.1, and more.
 SERVICE = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 SERVICE_URL = re.compile(r"(tcp|udp|sctp)://\S+:\d+")  # DECANT_PORT=tcp://10.0.0.1:8000

@@ -10,7 +10,7 @@ from server.settings.environment import variable
 from server.settings.schema_names import Path, SchemaNames
 
 Place = tuple[str | int, ...]
-UNIONS = ("rewards", "guides")  # sections whose entries are of several kinds
+TAGS = ("kind", "strategy", "by")  # the fields that say which member of a union an object is
 
 
 def problem_lines(
@@ -33,7 +33,7 @@ def problem_lines(
         unreadable: The file could not be read, so what is missing may be in it.
     """
     for one in error.errors():
-        place = _place(one["loc"])
+        place = _place(one["loc"], values)
         if one["loc"][-1:] == ("[key]",):  # a name that is no text: a problem of the file, which lists it
             continue
         if unreadable and not _has(values, place):
@@ -58,9 +58,18 @@ def _line(source: str, place: Place, error: Any, names: SchemaNames) -> str:
     return f"{source}: {where}: {what}" if where else f"{source}: {what}"
 
 
-def _place(loc: Place) -> Place:
-    """Return where the settings have what pydantic names, without the kind that it adds for a reward or a guide."""
-    return loc[:2] + loc[3:] if loc and loc[0] in UNIONS and len(loc) > 2 else loc
+def _place(loc: Place, values: Any) -> Place:
+    """Return where `values` have what pydantic names, without the names of union members that it adds."""
+    place: list[str | int] = []
+    entered = False  # whether an object was entered that may be a union's, whose member's name would come next
+    for part in loc:
+        if entered and part in (values.get(tag) for tag in TAGS):
+            entered = False
+            continue
+        place.append(part)
+        values = values.get(part) if isinstance(values, dict) else None
+        entered = isinstance(values, dict)
+    return tuple(place)
 
 
 def _variable(place: Place, base: dict[str, Any], overrides: Mapping[Path, Any]) -> str | None:

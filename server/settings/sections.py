@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from decoders import Strategy
+from server.settings import presets
 from server.settings.guides import AnyGuide, QHeadGuide
 from server.settings.rewards import AnyReward, GuideReward
 from server.settings.section import EngineArgs, Section
@@ -54,6 +56,12 @@ class Settings(Section):
         "alone; without it one engine serves all requests.",
     )
     rewards: dict[str, AnyReward] = Field(default_factory=dict)
+    presets: dict[str, Strategy] = Field(
+        default_factory=dict,
+        description="Strategies by name: a client asks for one by the model `POLICY:NAME`.",
+    )
+    shipped_presets: bool = Field(True, description="Offer the shipped presets too, where the models can run them.")
+    default_preset: str | None = Field(None, description="The preset of requests that ask for no strategy.")
     calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
 
@@ -66,6 +74,22 @@ class Settings(Section):
             if name in ENGINES:
                 raise ValueError(f"none may be called '{name}'")
         return named
+
+    @field_validator("presets")
+    @classmethod
+    def _preset_names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
+            if not presets.NAME.fullmatch(name):
+                raise ValueError(f"'{name}' is not a name: use up to 64 letters, digits, '.', '_' and '-'")
+        return named
+
+    @model_validator(mode="after")
+    def _default_preset_is_there(self) -> "Settings":
+        known = {*self.presets, *(presets.SHIPPED if self.shipped_presets else ())}
+        if self.default_preset is not None and self.default_preset not in known:
+            loaded = ", ".join(sorted(known)) or "none"
+            raise ValueError(f"default_preset: there is no preset '{self.default_preset}'. Presets: {loaded}")
+        return self
 
     @model_validator(mode="after")
     def _guides_are_there(self) -> "Settings":

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from decoders import Strategy
+from decoders.base import Decoder
 from server.settings.guides import AnyGuide
 from server.settings.rewards import AnyReward
 from server.settings.sections import CalibrationSettings, PolicySettings, ServerSettings
@@ -13,6 +15,7 @@ from server.settings.sections import CalibrationSettings, PolicySettings, Server
 T = TypeVar("T")
 _GUIDE: TypeAdapter[Any] = TypeAdapter(AnyGuide)
 _REWARD: TypeAdapter[Any] = TypeAdapter(AnyReward)
+_STRATEGY: TypeAdapter[Any] = TypeAdapter(Strategy)
 
 
 @dataclass
@@ -22,6 +25,7 @@ class ValidSections:
     policy: PolicySettings | None = None
     guides: dict[str, Any] = field(default_factory=dict)
     rewards: dict[str, Any] = field(default_factory=dict)
+    presets: dict[str, Decoder] = field(default_factory=dict)
     calibration: CalibrationSettings | None = None
     server: ServerSettings | None = None
 
@@ -32,6 +36,7 @@ def valid_sections(values: dict[str, Any]) -> ValidSections:
         policy=_valid(TypeAdapter(PolicySettings), values.get("policy")),
         guides=_valid_entries(_GUIDE, values.get("guides")),
         rewards=_valid_entries(_REWARD, values.get("rewards")),
+        presets=_valid_entries(_STRATEGY, values.get("presets")),
         calibration=_valid(TypeAdapter(CalibrationSettings), values.get("calibration", {})),
         server=_valid(TypeAdapter(ServerSettings), values.get("server", {})),
     )

@@ -9,6 +9,8 @@ import pytest
 
 from server import loading
 from server.http.openapi import OPERATIONS
+from server.runtime.presets import offered
+from server.settings import ServerSettings
 from tests.docs import api_tables
 from tests.docs.blocks import Block, of, pages
 from tests.support.serving import Api, serving
@@ -20,7 +22,8 @@ REQUESTS = list(zip(of("api")[::2], of("api")[1::2], strict=True))
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Api]:
-    with serving(loading.toy()) as api:
+    loaded = loading.toy()
+    with serving(loaded, offered({}, None, loaded.models, ServerSettings(), shipped=True)) as api:
         yield api
 
 
@@ -51,12 +54,12 @@ def test_the_toy_answers_as_shown(api: Api, request_: Block, answer: Block) -> N
 
 
 def objects(text: str, language: str) -> list[Any]:
-    """The JSON of an answer, or of each event of a stream, without what differs from run to run."""
+    """The JSON of an answer, or of each event of a stream and its comments, without what differs from run to run."""
     if language == "json":
         return [lasting(json.loads(text))]
-    events = [line.removeprefix("data: ") for line in text.splitlines() if line]
-    assert events.pop() == "[DONE]"
-    return [lasting(json.loads(event)) for event in events]
+    events = [line for line in text.splitlines() if line]
+    assert events.pop() == "data: [DONE]"
+    return [event if event[0] == ":" else lasting(json.loads(event.removeprefix("data: "))) for event in events]
 
 
 def lasting(value: Any) -> Any:

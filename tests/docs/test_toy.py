@@ -1,5 +1,6 @@
 """Requests of the pages are sent to the toy under the demo's names: the server accepts them, without an engine."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from decoders.testing import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from server.demo.defaults import GUIDES
 from server.engines.toy_text import ToyText
 from server.loading import Loaded
+from server.runtime.presets import offered
+from server.settings import ServerSettings
+from server.settings.presets import SHIPPED
 from tests.docs.asking import client, curl, same_shape
 from tests.docs.blocks import Block, body, of, pages, values
 from tests.support.serving import Api, ok, serving
@@ -28,7 +32,8 @@ def loaded() -> Loaded:
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Api]:
-    with serving(loaded()) as api:
+    models = loaded()
+    with serving(models, offered({}, None, models.models, ServerSettings(), shipped=True)) as api:
         yield api
 
 
@@ -51,6 +56,11 @@ def test_every_strategy_of_the_page_has_a_body() -> None:
     shown = {value["strategy"] for block in of("bodies") for value in values(block.text) if "strategy" in value}
     assert len(headings) >= 6
     assert headings <= shown
+
+
+def test_the_shipped_presets_are_those_of_the_page() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \| `(\{.*\})` \| ", pages()["docs/presets.md"], re.M)
+    assert {name: json.loads(decoding.replace(r"\|", "|")) for name, decoding in rows} == SHIPPED
 
 
 @pytest.mark.parametrize("block", of("curl"), ids=lambda block: block.name)

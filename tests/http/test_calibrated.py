@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,10 +113,11 @@ def test_messages_that_are_too_long_to_sample_after_are_named(api: Api) -> None:
 
 def test_rollouts_over_the_servers_own_bounds_are_refused_unless_they_may_not_be_drawn() -> None:
     body = {"prompt": "good", "completions": ["bad"], **CALIBRATED, "max_tokens": 5}
-    for limits, wrong in (
+    bounds: list[tuple[dict[str, Any], Json]] = [
         ({"max_candidates": 20}, {"rollouts": 21}),
         ({"max_generated_tokens": 100}, {"max_tokens": 6}),
-    ):
+    ]
+    for limits, wrong in bounds:
         policy = WatchedPolicy()
         with serving(world(policy), **limits) as api:
             error = refused(api.post("rewards", {**body, **wrong}), 400)

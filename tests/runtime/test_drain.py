@@ -106,7 +106,7 @@ from server import loading
 from tests.support.fakes import HeldPolicy, world
 policy = HeldPolicy()
 loaded = world(policy)
-loading.toy = lambda settings: loaded
+loading.toy = lambda settings=None: loaded
 import threading, sys
 threading.Thread(target=lambda: (sys.stdin.readline(), policy.released.set()), daemon=True).start()
 from server.cli import main

@@ -16,6 +16,7 @@ from prometheus_client.samples import Sample
 
 from server.http.uvicorn_server import Server
 from server.loading import Loaded
+from server.runtime.presets import Presets
 from server.settings import ServerSettings
 
 Json = dict[str, Any]
@@ -73,10 +74,10 @@ class Api:
 
 
 @contextmanager
-def serving(loaded: Loaded, **settings: Any) -> Iterator[Api]:
+def serving(loaded: Loaded, presets: Presets | None = None, **settings: Any) -> Iterator[Api]:
     """Run a real server on a free port of the loopback, in a thread; yield its client."""
     url: Future[str] = Future()
-    server = Server(loaded, ServerSettings(port=0, **settings), url.set_result)
+    server = Server(loaded, ServerSettings(port=0, **settings), url.set_result, presets)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     api = Api(url.result(PATIENCE), server)

@@ -15,6 +15,14 @@ def load(config: Any) -> None:
         model.logits_processors = [*(model.logits_processors or ()), V2 if config.use_v2_model_runner else V1]
 
 
+def refusal(config: Any) -> str | None:
+    """Return why an engine that runs with this configuration does not stop at an entropy, or None if it does."""
+    reason = unsupported_reason(config)
+    if reason is None and not {V1, V2} & {*map(str, config.model_config.logits_processors or ())}:
+        return "`vllm serve` was started without the flags that `decant vllm-args` prints"
+    return reason
+
+
 def unsupported_reason(config: Any) -> str | None:
     """Return why an engine of this configuration cannot stop at an entropy, or None if it can."""
     if config.speculative_config is not None:

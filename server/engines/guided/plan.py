@@ -91,6 +91,20 @@ def plan(guides: Mapping[str, AnyGuide], policy: PolicySettings) -> tuple[Plan, 
     return made, made.engine(owner.architecture, policy.engine)
 
 
+def hosted_plan(guides: Mapping[str, AnyGuide], policy: PolicySettings, config: Any) -> Plan | None:
+    """Return the plan for `guides` if an engine of this configuration runs it, or None. Raises `SettingsError`.
+
+    vLLM's V2 runner gives a batch's weights to the model too late, so an engine on it does not.
+    """
+    if not guides or config.use_v2_model_runner:
+        return None
+    made, arguments = plan(guides, policy)
+    running = config.model_config.hf_config
+    wanted = arguments["hf_overrides"]
+    same = all(getattr(running, name, None) == wanted[name] for name in ("decant_architecture", "decant_columns"))
+    return made if same and PROCESSOR in map(str, config.model_config.logits_processors or ()) else None
+
+
 def _combination(name: str, guide: AnyGuide, columns: list[Column]) -> dict[int, float]:
     if isinstance(guide, QHeadGuide) and guide.head is not None:
         return {_place(columns, Column(f"head_{name}", head=guide.head)): 1.0}

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from functools import cached_property
@@ -26,11 +26,21 @@ class ModelText:
     another one reads it. vLLM's pools of copies are safe, and are shared.
     """
 
-    def __init__(self, tokenizer: Any, max_model_len: int, vocab_size: int, max_logprobs: int = 20) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_model_len: int,
+        vocab_size: int,
+        max_logprobs: int = 20,
+        chat_template: str | None = None,
+        template_values: Mapping[str, Any] | None = None,
+    ) -> None:
         """Args:
         tokenizer: vLLM's or Transformers'.
         vocab_size: The number of the model's logits, which may be more than the tokenizer has tokens.
         max_logprobs: The engine's bound.
+        chat_template: In place of the tokenizer's own.
+        template_values: What chat templates are given beside the messages.
         """
         self.tokenizer = tokenizer
         self._thread = ThreadPoolExecutor(1, "tokenizer")
@@ -38,6 +48,8 @@ class ModelText:
         self.max_model_len = max_model_len
         self.vocab_size = vocab_size
         self.max_logprobs = min(max_logprobs, vocab_size)
+        self._chat_template = chat_template
+        self._template_values = dict(template_values or {})
 
     @cached_property
     def token_bytes(self) -> TokenBytes:
@@ -45,7 +57,7 @@ class ModelText:
 
     @property
     def has_chat_template(self) -> bool:
-        return bool(getattr(self.tokenizer, "chat_template", None))
+        return bool(self._chat_template or getattr(self.tokenizer, "chat_template", None))
 
     async def encode(self, text: str) -> Prompt:
         return Prompt(self._without_second_head(await self._encode(text, special=True)), text)
@@ -100,7 +112,12 @@ class ModelText:
             raise InvalidRequest("This model has no chat template: use /v1/completions.", "messages")
         try:
             rendered = self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=reply, continue_final_message=continued
+                list(messages),
+                chat_template=self._chat_template,
+                tokenize=False,
+                add_generation_prompt=reply,
+                continue_final_message=continued,
+                **self._template_values,
             )
         except Exception as error:  # a template raises whatever its author chose
             raise InvalidRequest(f"The chat template refuses these messages: {error}", "messages") from error

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -9,9 +10,11 @@ from starlette.responses import Response
 from decoders.core import Prompt
 from decoders.events import Cost
 from server.http.answer import AnswerSpec
+from server.http.auth import owner_of
 from server.http.body import read_body
 from server.http.event_writer import EventWriter
 from server.http.openai_format import AnswerFormat, ChatFormat, CompletionFormat
+from server.http.preset_choice import PresetChoice
 from server.http.prompts import encode_prompts
 from server.http.response_writers import AnswerWriter
 from server.http.run_response import RunResponse
@@ -34,41 +37,48 @@ def router(state: ServerState) -> APIRouter:
     """Return the routes. They raise `DecantError` for a request that is refused before any work."""
     routes = APIRouter()
     text = state.loaded.text
+    choice = PresetChoice(state.presets, state.model)
 
     @routes.post("/v1/completions")
     async def completions(request: Request) -> Response:
         arrived = time.perf_counter()
-        body = await read_body(request, CompletionsBody, state.model)
+        body = await read_body(request, CompletionsBody, choice)
         check_prompt_count(len(body.prompts), state.settings)
         form = CompletionFormat(echo=body.echo, top=body.logprobs)
-        return _respond(state, body, form, await encode_prompts(body, text), arrived)
+        return _respond(state, owner_of(request), body, form, await encode_prompts(body, text), arrived)
 
     @routes.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         arrived = time.perf_counter()
-        body = await read_body(request, ChatBody, state.model)
+        body = await read_body(request, ChatBody, choice)
         form = ChatFormat(body.top_logprobs or 0 if body.logprobs else None)
-        return _respond(state, body, form, await encode_prompts(body, text), arrived)
+        return _respond(state, owner_of(request), body, form, await encode_prompts(body, text), arrived)
 
     return routes
 
 
 def _respond(
-    state: ServerState, body: CompletionsBody | ChatBody, form: AnswerFormat, prompts: Sequence[Prompt], arrived: float
+    state: ServerState,
+    owner: str,
+    body: CompletionsBody | ChatBody,
+    form: AnswerFormat,
+    prompts: Sequence[Prompt],
+    arrived: float,
 ) -> RunResponse:
-    """Check the request, count its guides, and return the response that will do its work."""
+    """Check the request of `owner`, count its guides, and return the response that will do its work."""
     job = _checked(state, body, prompts, arrived)
     state.metrics.guided(state.loaded.models.resolve_guides(body.decoding.guides))
     runner = RequestRunner(state, job)
     spec = AnswerSpec(
         form,
-        state.model,
+        body.model or state.model,
         prompts,
         body.n,
         job.name,
         body.decoding,
         reports="decoding" in body.model_fields_set,
         warnings=body.warnings,
+        keep=partial(state.reports.keep, owner),
     )
     if body.stream:
         options = body.stream_options or StreamOptions()

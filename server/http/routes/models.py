@@ -10,9 +10,8 @@ from decoders import STRATEGIES
 from decoders.base import Decoder
 from decoders.errors import InvalidRequest
 from decoders.models import MAX_GUIDE_WEIGHT
-from server.errors import UnknownModel
-from server.http.errors import error_response
 from server.http.json_response import json_response
+from server.http.preset_choice import PresetChoice
 from server.http.routes.operations import READ
 from server.http.schemas.server_responses import (
     Limits,
@@ -29,23 +28,17 @@ from server.runtime.state import ServerState
 def router(state: ServerState) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
-    card = ModelCard(
-        id=state.model,
-        object="model",
-        created=state.created,
-        owned_by="decant",
-        max_model_len=state.loaded.text.max_model_len,
-    )
+    choice = PresetChoice(state.presets, state.model)
+    cards = {card.id: card for card in model_cards(state)}
 
     @routes.api_route("/v1/models", methods=READ)
     async def models() -> Response:
-        return json_response(ModelList(object="list", data=[card]))
+        return json_response(ModelList(object="list", data=list(cards.values())))
 
     @routes.api_route("/v1/models/{name:path}", methods=READ)
     async def model(name: str) -> Response:
-        if name != state.model:
-            return error_response(UnknownModel(f"The model '{name}' is not served here: '{state.model}' is."))
-        return json_response(card)
+        choice.check_model(name)
+        return json_response(cards[name])
 
     @routes.api_route("/v1/strategies", methods=READ)
     async def strategies() -> Response:
@@ -62,6 +55,36 @@ def router(state: ServerState) -> APIRouter:
         return json_response(answer)
 
     return routes
+
+
+def model_cards(state: ServerState) -> list[ModelCard]:
+    """Return the cards of the policy and of each preset."""
+    policy = state.model
+    common: dict[str, Any] = {
+        "object": "model",
+        "created": state.created,
+        "owned_by": "decant",
+        "root": policy,
+        "max_model_len": state.loaded.text.max_model_len,
+    }
+    choice = PresetChoice(state.presets, policy)
+    presets = [
+        ModelCard(
+            id=choice.model(name),
+            parent=policy,
+            decoding=state.presets.decoding(name),
+            law=_law(strategy),
+            **common,
+        )
+        for name, strategy in state.presets.named.items()
+    ]
+    return [ModelCard(id=policy, parent=None, **common), *presets]
+
+
+def _law(strategy: Decoder) -> str:
+    """Return what the strategy's description says from its law on."""
+    text = inspect.getdoc(strategy) or ""
+    return text[text.index("\nLaw") + 1 :]
 
 
 def _strategies() -> dict[str, StrategyCard]:

@@ -11,6 +11,8 @@ from starlette.types import Send
 from decoders.events import ScoredCandidate
 from decoders.score import Score
 from server.http.body import read_body
+from server.http.json_response import json_response
+from server.http.preset_choice import PresetChoice
 from server.http.prompts import encode_chat
 from server.http.response_writers import JsonWriter
 from server.http.run_response import RunResponse
@@ -28,7 +30,7 @@ class RewardsWriter(JsonWriter):
         super().__init__(send)
         self._model = model
 
-    def _body(self, queued: float) -> RewardList:
+    def _response(self, queued: float) -> Response:
         done = self._ends[0]
         cost = ScoringCost(
             generated_tokens=done.cost.generated_tokens,
@@ -36,7 +38,7 @@ class RewardsWriter(JsonWriter):
             seconds={"queue": queued, **done.cost.seconds},
         )
         data = [_scored(i, scored) for i, scored in enumerate(done.candidates)]
-        return RewardList(object="list", model=self._model, data=data, cost=cost)
+        return json_response(RewardList(object="list", model=self._model, data=data, cost=cost))
 
 
 def _scored(index: int, scored: ScoredCandidate) -> ScoredCompletion:
@@ -48,11 +50,12 @@ def router(state: ServerState) -> APIRouter:
     """Return the routes. They raise `DecantError` for a request that is refused before any work."""
     routes = APIRouter()
     text, models = state.loaded.text, state.loaded.models
+    choice = PresetChoice(state.presets, state.model)
 
     @routes.post("/v1/rewards")
     async def rewards(request: Request) -> Response:
         arrived = time.perf_counter()
-        body = await read_body(request, RewardsBody, state.model)
+        body = await read_body(request, RewardsBody, choice)
         check_engines(state.loaded.up())
         with body.client_fields.translated():
             models.resolve_rewards(body.reward)

@@ -99,3 +99,13 @@ class DecodingReport(ResponseModel, frozen=True):
     cost: CostReport
     candidates: list[CandidateReport] | None = None
     warnings: list[str] | None = Field(None, description="Names of an older release that the request used.")
+
+
+class KeptReport(ResponseModel, frozen=True):
+    """The report of an earlier answer, without its candidates."""
+
+    object: Literal["report"]
+    id: str = Field(description="The answer's.")
+    created: int = Field(description="Unix time of the answer, in seconds.")
+    model: str
+    decoding: DecodingReport

@@ -12,7 +12,11 @@ class ModelCard(ResponseModel, frozen=True):
     object: Literal["model"]
     created: int = Field(description="Unix time of the server's start, in seconds.")
     owned_by: str
+    root: str = Field(description="The model that answers: the policy's name.")
+    parent: str | None = Field(description="Of a preset: the policy's name. Null for the policy itself.")
     max_model_len: int = Field(description="Tokens of prompt and completion together.")
+    decoding: dict[str, Any] | None = Field(None, description="Of a preset: the `decoding` that it stands for.")
+    law: str | None = Field(None, description="Of a preset: the law that its strategy samples, and its KL.")
 
 
 class ModelList(ResponseModel, frozen=True):

@@ -1,0 +1,31 @@
+"""Models that are known by name only: what strategies can be checked against before anything is loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from decoders.core import Sampling
+from decoders.models import Models
+from decoders.policy import Policy
+from server.loading import toy as load_toy
+from server.settings.valid_sections import ValidSections
+
+
+@dataclass
+class _Named:
+    """A policy that knows its guides, and that stops at any entropy: whether an engine can is known once it runs."""
+
+    name: str
+    guides: Mapping[str, str]
+
+    def check_entropy_stop(self, sampling: Sampling) -> None:
+        pass
+
+
+def models_by_name(sections: ValidSections, *, toy: bool) -> Models:
+    """Return the toy, or stand-ins for the models that the sections name. They can only be checked against."""
+    if toy:
+        return load_toy().models
+    policy = _Named("policy", {name: guide.kind for name, guide in sections.guides.items()})
+    rewards: Any = dict.fromkeys(sections.rewards)
+    return Models(cast(Policy, policy), rewards)

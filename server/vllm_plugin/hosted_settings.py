@@ -1,0 +1,48 @@
+"""The settings of Decant inside `vllm serve`: the same file, without what vLLM decides there."""
+
+import os
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from server import preflight
+from server.engines.rewards.function_reward import import_beside
+from server.settings import Settings, SettingsError
+from server.settings.reading import read
+
+VARIABLE = "DECANT_CONFIG"
+
+
+def hosted_settings(args: Namespace, problems: Iterable[str]) -> Settings:
+    """Return the settings of the file that DECANT_CONFIG names, over what `vllm serve` was started with.
+
+    Args:
+        args: vLLM's arguments.
+        problems: What else is wrong with the server.
+
+    Raises `SettingsError` with every problem that was found.
+    """
+    path = os.environ.get(VARIABLE)
+    config = Path(path) if path else None
+    served = args.served_model_name[0] if args.served_model_name else args.model
+    import_beside(config)
+    found = read(config, {"policy": {"model": args.model, "name": served}})
+    lines = [*problems, *found.problems, *preflight.problems(found.sections, serving=False)]
+    if found.settings is not None:
+        lines += _conflicts(found.settings, args.model, served)
+    if lines or found.settings is None:
+        raise SettingsError(*lines)
+    policy = found.settings.policy.model_copy(update={"name": served})
+    return found.settings.model_copy(update={"policy": policy})
+
+
+def _conflicts(settings: Settings, model: str, served: str) -> Iterator[str]:
+    """Yield a line for each setting that vLLM decides here, and decides otherwise."""
+    if settings.policy.model != model:
+        yield f"policy.model is {settings.policy.model}, and `vllm serve` runs {model}"
+    if settings.policy.name not in (None, served):
+        yield f"policy.name is {settings.policy.name}, and `vllm serve` calls the model {served}: --served-model-name"
+    if settings.guided_engine is not None:
+        yield "guided_engine: inside `vllm serve` guides run in its own engine; leave it out"
+    if settings.server.api_keys_file is not None:
+        yield "server.api_keys_file: inside `vllm serve` keys are vLLM's: leave it out, and give --api-key"

@@ -1,0 +1,97 @@
+"""The entry point in vLLM's group `vllm.endpoint_plugins`, loaded where VLLM_PLUGINS names it."""
+
+import asyncio
+import logging
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.datastructures import State
+
+from server.engines.vllm_host import host_problems, keyed, rendering
+from server.http.app import create_app
+from server.loading import Host, Loaded, attach
+from server.runtime.presets import offered
+from server.settings import Settings, SettingsError
+from server.vllm_plugin.dispatch import Dispatch, Target
+from server.vllm_plugin.hosted_settings import hosted_settings
+from server.vllm_plugin.metrics_page import shown_on_page
+from server.warmup import warm_up
+
+log = logging.getLogger("decant")
+
+
+class DecantPlugin:
+    """Adds Decant to vLLM's app: a middleware that picks requests, and the models behind it.
+
+    vLLM owns the policy's engine, the port, the keys and the process; rewards and their engines are Decant's.
+    """
+
+    name = "decant"
+    required_tasks = ("generate",)
+
+    def __init__(self) -> None:
+        self._target = Target()
+        self._loaded: Loaded | None = None
+
+    def attach_router(self, app: FastAPI) -> None:
+        """Put the middleware inside vLLM's own, which check keys before it, and close the rewards when the app ends."""
+        app.add_middleware(Dispatch, target=self._target)
+        vllms = app.router.lifespan_context
+
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
+            async with vllms(app) as state:
+                try:
+                    yield state
+                finally:
+                    await self._close()
+
+        app.router.lifespan_context = lifespan
+
+    async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:  # noqa: ARG002
+        """Load what the settings name beside the policy that vLLM has loaded. Exit with status 2 if they are wrong."""
+        _log_as_vllm_does()
+        try:
+            settings = hosted_settings(args, host_problems(args, engine_client.vllm_config))
+            host = Host(engine_client, *rendering(args))
+            self._loaded = await asyncio.to_thread(attach, host, settings, log.info)
+            await self._serve(self._loaded, settings, keyed=keyed(args))
+        except SettingsError as error:
+            for problem in error.problems:
+                log.error("decant: %s", problem)
+            await self._close()
+            raise SystemExit(2) from error
+        except BaseException:
+            await self._close()
+            raise
+
+    async def _serve(self, loaded: Loaded, settings: Settings, *, keyed: bool) -> None:
+        presets = offered(
+            settings.presets,
+            settings.default_preset,
+            loaded.models,
+            settings.server,
+            shipped=settings.shipped_presets,
+        )
+        await warm_up(loaded)
+        app = create_app(loaded, settings.server, presets)
+        shown_on_page(app.state.server.metrics.registry)
+        self._target.serve(app, keyed=keyed)
+        rewards = ", ".join(loaded.kinds) or "none"
+        guides = ", ".join(loaded.models.policy.guides) or "none"
+        log.info("Decant answers requests that ask for a strategy (guides: %s; rewards: %s)", guides, rewards)
+
+    async def _close(self) -> None:
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            await loaded.aclose()
+
+
+def _log_as_vllm_does() -> None:
+    """Write Decant's log where vLLM writes its own: nothing else configures it in vLLM's process."""
+    log.handlers = logging.getLogger("vllm").handlers
+    log.setLevel(logging.INFO)
+    log.propagate = False
