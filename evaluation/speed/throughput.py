@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from evaluation.speed.alternating import CHUNKS, GIB, engine_arguments, ratios, unseen_prompt
+from evaluation.speed.alternating import CHUNKS, GIB, both_orders, engine_arguments, ratios, unseen_prompt
 from evaluation.speed.load import requests_per_second
 from evaluation.speed.speed_ratio import SpeedRatio, summarise
 from evaluation.support.servers import decant, vllm
@@ -39,15 +39,19 @@ def _against_vllm(
     """Return Decant's rate over vLLM's at each turn; a turn is `requests` requests for `tokens` tokens each."""
     console.print(f"[bold]{name}[/]: starting `vllm serve` and `decant serve`")
     settings = {"policy": {"model": model, "name": "m", "engine": engine}}
-    with vllm(model, "m", {**engine, **CHUNKS}) as theirs, decant(settings) as ours:
 
-        def turn(url: str) -> float:
-            return requests_per_second(url, _bodies(requests, tokens), CONCURRENCY)
+    def turn(url: str) -> float:
+        return requests_per_second(url, completion_bodies(requests, tokens), CONCURRENCY)
 
-        return ratios(lambda: turn(ours), lambda: turn(theirs), turns)
+    return both_orders(
+        lambda: decant(settings),
+        lambda: vllm(model, "m", {**engine, **CHUNKS}),
+        lambda ours, theirs: ratios(lambda: turn(ours), lambda: turn(theirs), turns),
+    )
 
 
-def _bodies(requests: int, tokens: int) -> list[dict[str, Any]]:
+def completion_bodies(requests: int, tokens: int) -> list[dict[str, Any]]:
+    """Return that many requests for that many tokens each, of prompts that no prefix cache holds."""
     return [
         {"model": "m", "prompt": unseen_prompt(), "max_tokens": tokens, "ignore_eos": True} for _ in range(requests)
     ]

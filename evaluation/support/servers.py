@@ -87,23 +87,56 @@ def vllm(model: str, name: str, engine: dict[str, Any]) -> Iterator[str]:
         name: what requests call the model.
         engine: vLLM's engine arguments.
     """
-    port = free_port()
     flags: list[str] = []
     for key, value in engine.items():
         flag = key.replace("_", "-")
         flags += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    with vllm_serve([model, "--served-model-name", name, *flags]) as url:
+        yield url
+
+
+def vllm_args(config: Path) -> list[str]:
+    """Return what `decant vllm-args` prints for a settings file, as a shell would split it."""
+    command = [sys.executable, "-m", "server.cli", "vllm-args", "--config", str(config)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+
+
+@contextmanager
+def vllm_serve(words: list[str], log: Path | None = None, **environment: str) -> Iterator[str]:
+    """Run `vllm serve` with these words behind it while the block runs; yield its address.
+
+    Args:
+        words: the model and flags.
+        log: a file for its standard error; None keeps it only while the server runs.
+        environment: variables to set besides this process's own.
+    """
+    with _vllm([sys.executable, "-m", "vllm.entrypoints.cli.main", "serve"], words, log, environment) as url:
+        yield url
+
+
+@contextmanager
+def vllm_by_shell(line: str, words: list[str], folder: Path, log: Path) -> Iterator[str]:
+    """Run a shell's `line` that starts `vllm serve`, with `words` at its end, in `folder`; yield the address."""
+    scripts = Path(sys.executable).parent  # where `vllm` and `decant` are
+    shell = ["bash", "-euc", f'cd "$0"; {line.replace("vllm serve", "exec vllm serve")} "$@"', str(folder)]
+    with _vllm(shell, words, log, {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}) as url:
+        yield url
+
+
+@contextmanager
+def _vllm(command: list[str], words: list[str], log: Path | None, environment: dict[str, str]) -> Iterator[str]:
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "log")
-        command = [
-            *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model, "--served-model-name", name),
-            *("--port", str(port), "--host", "127.0.0.1", "--uvicorn-log-level", "warning", *flags),
-        ]
+        log = log or Path(folder, "log")
+        listen = ["--port", str(port), "--host", "127.0.0.1", "--uvicorn-log-level", "warning"]
         # The command looks for a distribution named `vllm`, and the CPU build has another name: give it a stub.
         stub = Path(folder, "vllm-0.32.0+cpu.dist-info")
         stub.mkdir()
         (stub / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
         path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), folder)))
-        with process(command, log, PYTHONPATH=path, VLLM_LOGGING_LEVEL="WARNING") as child:
+        variables = {"PYTHONPATH": path, "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_LOGGING_STREAM": "ext://sys.stderr"}
+        variables |= environment
+        with process([*command, *words, *listen], log, **variables) as child:
             url = f"http://127.0.0.1:{port}"
             wait(child, log, lambda: is_up(f"{url}/health"))
             yield url
