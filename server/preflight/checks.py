@@ -43,7 +43,7 @@ def _rewards(sections: ValidSections) -> Iterator[str]:
     for name, reward in sections.rewards.items():
         if isinstance(reward, FunctionReward):
             try:
-                load_function(reward.function)
+                load_function(reward.function, reward.call)
             except SettingsError as error:
                 yield f"rewards.{name}.function: {error}"
         if isinstance(reward, HttpReward) and reward.api_key_env and not os.environ.get(reward.api_key_env):

@@ -7,6 +7,7 @@ from server.settings.guides import AnyGuide, ArmGuide, ImplicitGuide, ModelGuide
 from server.settings.rewards import (
     AnyReward,
     ClassifierReward,
+    FunctionCall,
     FunctionReward,
     GuideReward,
     HttpReward,
@@ -26,6 +27,7 @@ __all__ = [
     "CalibrationSettings",
     "ClassifierReward",
     "EngineArgs",
+    "FunctionCall",
     "FunctionReward",
     "GuideReward",
     "HttpReward",

@@ -54,14 +54,23 @@ class ProcessReward(ModelReward):
         return self
 
 
+FunctionCall = Literal["texts", "trl"]
+"""How a function is called: with two lists of texts, or by keywords as TRL's trainers do."""
+
+
 class FunctionReward(RewardSettings):
-    """A Python function (prompts, completions) -> list[float | None], called in threads with batches.
+    """A Python function, plain or async, called in threads with batches; it returns list[float | None].
 
     None says that the reward does not apply to that completion.
     """
 
     kind: Literal["function"] = "function"
     function: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:callable")
+    call: FunctionCall | None = Field(
+        None,
+        description="`texts`: (prompts, completions), two lists of texts; `trl`: by keywords, as TRL's trainers do. By "
+        "default as its signature says.",
+    )
     scores_all: bool = Field(
         False, description="It has a finite number for every completion, so that bounds on KL may be reported."
     )
@@ -69,15 +78,22 @@ class FunctionReward(RewardSettings):
 
 
 class HttpReward(RewardSettings):
-    """Another server's /classify or /pooling endpoint (vLLM's schema)."""
+    """Another server: vLLM's /classify or /pooling, or OpenRLHF's /get_reward."""
 
     kind: Literal["http"] = "http"
-    url: str = Field(pattern=r"^https?://.+/(classify|pooling)$", description="http://HOST:PORT/classify or /pooling")
+    url: str = Field(
+        pattern=r"^https?://.+/(classify|pooling|get_reward)$",
+        description="http://HOST:PORT/classify, /pooling or /get_reward",
+    )
     model: str | None = None
     api_key_env: str | None = Field(None, description="The environment variable that holds the bearer key.")
     label: int | None = Field(None, ge=0)
     activation: bool = False
-    template: Template = Field("own", description="How a chat is read: `own` sends messages, the others send text.")
+    template: Template = Field(
+        default_factory=lambda values: "policy" if str(values.get("url")).endswith("/get_reward") else "own",
+        description="How a chat is read: `own` sends messages, the others send text. /get_reward takes text alone, "
+        "and `policy` by default.",
+    )
     max_batch: PositiveInt = 64
     retries: int = Field(1, ge=0, le=5, description="Further tries after a failed connection, a 429, a 502 or a 503.")
 
@@ -88,6 +104,16 @@ class HttpReward(RewardSettings):
         if not parts.hostname or parts.port == 0 or any(character.isspace() for character in url):
             raise ValueError(f"'{url}' is no address of a server")
         return url
+
+    @model_validator(mode="after")
+    def _what_get_reward_takes(self) -> "HttpReward":
+        if self.url.endswith("/get_reward"):
+            given = self.model_fields_set & {"model", "label", "activation"}
+            if given:
+                raise ValueError(f"/get_reward has no {', '.join(sorted(given))}: leave it out")
+            if self.template == "own":
+                raise ValueError("/get_reward takes texts: set template to policy or none")
+        return self
 
 
 class GuideReward(RewardSettings):

@@ -19,6 +19,7 @@ from decoders.parts.vote import Vote
 from decoders.rejection import RejectionInfo
 from decoders.testing import ToyPolicy, ToyReward, bind, collect, done, every_path
 from server.engines.rewards.batcher import Batcher
+from server.engines.rewards.function_call import RewardCall
 from server.engines.rewards.function_reward import call_in_thread
 from server.engines.rewards.reward_timeout import RewardWithTimeout
 from tests.support import laws
@@ -120,7 +121,8 @@ def test_rejections_divergence_counts_what_is_out_as_weight_zero() -> None:
 
 def test_a_guard_passes_on_what_a_reward_says_of_itself_until_it_is_seen_to_be_wrong() -> None:
     def function(scores: float, *, scores_all: bool) -> Reward:
-        batcher = Batcher(call_in_thread(lambda _, texts: [scores] * len(texts)), 8, PATIENCE, scores_all=scores_all)
+        call = RewardCall(lambda _, texts: [scores] * len(texts), None)
+        batcher = Batcher(call_in_thread(call), 8, PATIENCE, scores_all=scores_all)
         return RewardWithTimeout("tone", batcher, PATIENCE)
 
     async def says(reward: Reward) -> tuple[bool, bool]:

@@ -9,6 +9,7 @@ from decoders import STRATEGIES
 from decoders.models import Reward
 from decoders.testing import ToyBrevity
 from server.engines.rewards.batcher import Batcher
+from server.engines.rewards.function_call import RewardCall
 from server.engines.rewards.function_reward import call_in_thread
 from tests.support.fakes import world
 from tests.support.serving import PATIENCE, Api, Json, ok, refused, serving
@@ -16,7 +17,7 @@ from tests.support.serving import PATIENCE, Api, Json, ok, refused, serving
 
 def function(call: Callable[[list[str], list[str]], list[float | None]]) -> Reward:
     """Return the reward as the server builds it, but for its time-out, which `world` adds."""
-    return Batcher(call_in_thread(call), 64, PATIENCE)
+    return Batcher(call_in_thread(RewardCall(call, None)), 64, PATIENCE)
 
 
 def odd(_: list[str], completions: list[str]) -> list[float | None]:

@@ -32,7 +32,8 @@ FUNCTIONS = {
     "leaves:f": "cannot import 'leaves': SystemExit: 3",
     "good:g": "'good' ({folder}/good.py) has no 'g'",
     "good:number": "'good:number' is not callable",
-    "good:later": "'good:later' is async; it has to be a plain function, which is called in a thread",
+    "good:columns": "'good:columns' is called as TRL calls it, with prompts, completions, completion_ids and without a "
+    "dataset's columns: missing a required argument: 'answer'",
     "good:one": "'good:one' is not called as (prompts, completions): too many positional arguments",
     "none:f": "cannot import 'none': No module named 'none'",
 }

@@ -21,7 +21,8 @@ def reward(**fields: Any) -> list[str]:
 
 
 FILES = {
-    "good": "number = 1\nasync def later(a, b): ...\ndef one(a): ...\ndef f(a, b): return [1.0] * len(b)\n",
+    "good": "number = 1\ndef columns(completions, answer, **kwargs): ...\ndef one(a): ...\n"
+    "def f(a, b): return [1.0] * len(b)\n",
     "raises": "1 / 0",
     "leaves": "raise SystemExit(3)",
 }

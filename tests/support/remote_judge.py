@@ -17,6 +17,7 @@ from tests.support.serving import PATIENCE, Json
 Answer = Callable[[Json], httpx.Response]
 CLASSIFY = "http://judge:8000/classify"
 POOLING = "http://judge:8000/pooling"
+GET_REWARD = "http://judge:8000/get_reward"
 
 
 def pair(prompt: str, completion: str, messages: tuple[dict[str, str], ...] | None = None) -> Pair:

@@ -31,7 +31,7 @@ def build_reward(
         closers: What closes the reward is appended here.
     """
     if isinstance(spec, FunctionReward):
-        function = call_in_thread(load_function(spec.function))
+        function = call_in_thread(load_function(spec.function, spec.call))
         return Batcher(function, spec.max_batch, spec.timeout_s, scores_all=spec.scores_all), DESCRIPTIONS["policy"]
     if isinstance(spec, HttpReward):
         remote = RemoteReward(spec, policy=text)

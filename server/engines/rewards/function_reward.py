@@ -1,19 +1,17 @@
-"""A reward that is a Python function: how it is found, and how it is called."""
+"""A reward that is a Python function: how it is found, and the thread that it runs in."""
 
 import asyncio
 import importlib
-import inspect
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from server.engines.rewards.batcher import Pair
-from server.engines.rewards.reward_values import as_rewards
-from server.settings import SettingsError
+from server.engines.rewards.function_call import RewardCall, reward_call
+from server.settings import FunctionCall, SettingsError
 
 Rewards = list[float | None]
-Function = Callable[[list[str], list[str]], Sequence[float | None]]
 
 
 def import_beside(config: Path | None) -> None:
@@ -23,10 +21,10 @@ def import_beside(config: Path | None) -> None:
         sys.path.append(folder)
 
 
-def load_function(function: str) -> Function:
-    """Return the function at `package.module:callable`.
+def load_function(function: str, call: FunctionCall | None = None) -> RewardCall:
+    """Return the function at `package.module:callable`, called as `call` or its signature says.
 
-    Raises `SettingsError` if it cannot be imported, or cannot be called as (prompts, completions).
+    Raises `SettingsError` if it cannot be imported, or cannot be called so.
     """
     module, name = function.split(":")
     try:
@@ -38,32 +36,20 @@ def load_function(function: str) -> Function:
     if not hasattr(imported, name):
         file = getattr(imported, "__file__", None) or "built in"
         raise SettingsError(f"'{module}' ({file}) has no '{name}'")
-    loaded: Function = getattr(imported, name)
+    loaded = getattr(imported, name)
     if not callable(loaded):
         raise SettingsError(f"'{function}' is not callable")
-    if inspect.iscoroutinefunction(loaded):
-        raise SettingsError(f"'{function}' is async; it has to be a plain function, which is called in a thread")
-    try:
-        signature = inspect.signature(loaded)
-    except ValueError:  # some built-in functions have no signature
-        return loaded
-    try:
-        signature.bind([], [])
-    except TypeError as error:
-        raise SettingsError(f"'{function}' is not called as (prompts, completions): {error}") from error
-    return loaded
+    return reward_call(function, loaded, call)
 
 
-def call_in_thread(function: Function) -> Callable[[Sequence[Pair]], asyncio.Future[Rewards]]:
-    """Return what scores a batch of prompts and completions by `function`, in a new thread for each batch.
+def call_in_thread(call: RewardCall) -> Callable[[Sequence[Pair]], asyncio.Future[Rewards]]:
+    """Return what scores a batch of prompts and completions by a function, in a new thread for each batch.
 
     A daemon thread each time, and no pool: a function that never returns then takes a thread, and neither takes a place
     in a pool nor keeps the server from exiting.
     """
 
     def score(pairs: Sequence[Pair]) -> asyncio.Future[Rewards]:
-        prompts = [prompt.text for prompt, _ in pairs]
-        completions = [candidate.text for _, candidate in pairs]
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Rewards] = loop.create_future()
 
@@ -79,7 +65,7 @@ def call_in_thread(function: Function) -> Callable[[Sequence[Pair]], asyncio.Fut
             result: Rewards | None = None
             error: BaseException | None = None
             try:
-                result = as_rewards(function(prompts, completions))
+                result = call.score(pairs)
             except BaseException as raised:
                 # SystemExit and its like must not end the server, and a future cannot hold a StopIteration.
                 plain = isinstance(raised, Exception) and not isinstance(raised, StopIteration)

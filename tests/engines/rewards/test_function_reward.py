@@ -14,6 +14,7 @@ import pytest
 from decoders.core import Candidate, Prompt
 from decoders.errors import RewardFailed, RewardTimeout
 from server.engines.rewards.batcher import Batcher
+from server.engines.rewards.function_call import RewardCall
 from server.engines.rewards.function_reward import call_in_thread
 from server.engines.rewards.reward_timeout import RewardWithTimeout
 from tests.support.serving import PATIENCE
@@ -29,7 +30,7 @@ async def score(reward: RewardWithTimeout, *texts: str) -> list[float | None]:
 
 def function(call: Callable[[list[str], list[str]], Any], seconds: float = PATIENCE) -> RewardWithTimeout:
     """A function as the server serves it."""
-    return RewardWithTimeout("tone", Batcher(call_in_thread(call), 64, seconds), seconds)
+    return RewardWithTimeout("tone", Batcher(call_in_thread(RewardCall(call, None)), 64, seconds), seconds)
 
 
 def test_a_function_sees_texts_in_a_thread_of_its_own() -> None:

@@ -13,8 +13,8 @@ from server.engines.rewards.remote_reward import RemoteReward
 from server.engines.rewards.reward_timeout import RewardWithTimeout
 from server.engines.text.model_text import ModelText
 from server.settings import HttpReward, SettingsError
-from tests.support.remote_judge import CLASSIFY, POOLING, Judge, pair, rewards, run
-from tests.support.serving import PATIENCE
+from tests.support.remote_judge import CLASSIFY, GET_REWARD, POOLING, Judge, pair, rewards, run
+from tests.support.serving import PATIENCE, Json
 from tests.support.templates import BEGUN, made
 
 CHAT = ({"role": "user", "content": "hi"},)
@@ -145,3 +145,54 @@ def test_a_real_connection_that_nobody_answers_fails_by_name() -> None:
         return []
 
     run(test())
+
+
+def openrlhf(body: Json) -> httpx.Response:
+    """What OpenRLHF's server answers: here the length of each query."""
+    return httpx.Response(200, json={"rewards": [float(len(query)) for query in body["query"]]})
+
+
+@pytest.mark.parametrize(("template", "sent"), [({}, "<u>hi</u>"), ({"template": "none"}, "hi\n")])
+def test_openrlhf_gets_texts_and_their_prompts(template: Json, sent: str) -> None:
+    judge = Judge([openrlhf])
+    pairs = [pair("<u>hi</u>", "yes", CHAT), pair("a", "bc")]
+    assert judge.ask(*pairs, url=GET_REWARD, **template) == [len(sent) + 3.0, 3.0]
+    assert judge.bodies == [{"query": [f"{sent}yes", "abc"], "prompts": [sent, "a"]}]
+
+
+@pytest.mark.parametrize("answer", [{"rewards": [[1.5], [2.0]]}, {"rewards": [1.5, 2], "scores": [0, 0]}])
+def test_openrlhfs_answers_are_read(answer: Json) -> None:
+    judge = Judge([lambda _: httpx.Response(200, json=answer)])
+    assert judge.ask(pair("a", "b"), pair("a", "c"), url=GET_REWARD) == [1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"rewards": None},
+        {"rewards": [1.0]},
+        {"rewards": ["1", 2]},
+        {"rewards": [[1, 2], 3]},
+        {"rewards": [1, None]},
+    ],
+)
+def test_anything_else_from_openrlhf_is_a_failure(answer: Json) -> None:
+    judge = Judge([lambda _: httpx.Response(200, json=answer)])
+    with pytest.raises(RewardFailed, match="get_reward"):
+        judge.ask(pair("a", "b"), pair("a", "c"), url=GET_REWARD)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"template": "own"}, "set template"),
+        ({"label": 0}, "has no label"),
+        ({"activation": True, "model": "m"}, "has no activation, model"),
+    ],
+)
+def test_what_openrlhf_has_not_is_refused_in_the_settings(fields: Json, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        HttpReward(url=GET_REWARD, **fields)
+    assert HttpReward(url=GET_REWARD).template == "policy"
+    assert HttpReward(url=CLASSIFY).template == "own"
