@@ -32,8 +32,9 @@ demo: $(READY)  ## Serve the demo models, send requests, and show what best-of-N
 serve: $(READY)  ## Serve the demo models on 127.0.0.1:8000
 	$(BIN)/decant serve
 
+# Two processes: one for the tests that start engines, one for all others.
 test: $(READY)  ## Run all the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 check: $(READY)  ## Check format, lint, types, Dockerfiles and compose file
 	$(BIN)/ruff format --check .

@@ -89,10 +89,10 @@ class HttpReward(RewardSettings):
     api_key_env: str | None = Field(None, description="The environment variable that holds the bearer key.")
     label: int | None = Field(None, ge=0)
     activation: bool = False
-    template: Template = Field(
-        default_factory=lambda values: "policy" if str(values.get("url")).endswith("/get_reward") else "own",
-        description="How a chat is read: `own` sends messages, the others send text. /get_reward takes text alone, "
-        "and `policy` by default.",
+    template: Template | None = Field(
+        None,
+        description="How a chat is read: `own` sends messages, the others send text. By default `own`; for "
+        "/get_reward, which takes text alone, `policy`.",
     )
     max_batch: PositiveInt = 64
     retries: int = Field(1, ge=0, le=5, description="Further tries after a failed connection, a 429, a 502 or a 503.")
@@ -104,6 +104,11 @@ class HttpReward(RewardSettings):
         if not parts.hostname or parts.port == 0 or any(character.isspace() for character in url):
             raise ValueError(f"'{url}' is no address of a server")
         return url
+
+    @property
+    def reads(self) -> Template:
+        """The template by which a chat is read."""
+        return self.template or ("policy" if self.url.endswith("/get_reward") else "own")
 
     @model_validator(mode="after")
     def _what_get_reward_takes(self) -> "HttpReward":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from server import preflight
 from server.engines.rewards.function_reward import import_beside
-from server.settings import Settings, SettingsError
+from server.settings import ClassifierReward, ProcessReward, Settings, SettingsError
 from server.settings.reading import read
 
 VARIABLE = "DECANT_CONFIG"
@@ -29,11 +29,22 @@ def hosted_settings(args: Namespace, problems: Iterable[str]) -> Settings:
     found = read(config, {"policy": {"model": args.model, "name": served}})
     lines = [*problems, *found.problems, *preflight.problems(found.sections, serving=False)]
     if found.settings is not None:
-        lines += _conflicts(found.settings, args.model, served)
+        lines += [*_conflicts(found.settings, args.model, served), *_several_servers(found.settings, args)]
     if lines or found.settings is None:
         raise SettingsError(*lines)
     policy = found.settings.policy.model_copy(update={"name": served})
     return found.settings.model_copy(update={"policy": policy})
+
+
+def _several_servers(settings: Settings, args: Namespace) -> Iterator[str]:
+    """Yield a line for each reward whose engine every API server would start again."""
+    if (args.api_server_count or 1) > 1:
+        for name, reward in settings.rewards.items():
+            if isinstance(reward, ClassifierReward | ProcessReward):
+                yield (
+                    f"rewards.{name}: with --api-server-count {args.api_server_count} each API server would start its "
+                    "engine: serve its model apart, and name it here as a reward of kind http"
+                )
 
 
 def _conflicts(settings: Settings, model: str, served: str) -> Iterator[str]:

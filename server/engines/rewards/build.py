@@ -36,7 +36,7 @@ def build_reward(
     if isinstance(spec, HttpReward):
         remote = RemoteReward(spec, policy=text)
         closers.append(remote.aclose)
-        return Batcher(remote.score, spec.max_batch, spec.timeout_s, scores_all=True), DESCRIPTIONS[spec.template]
+        return Batcher(remote.score, spec.max_batch, spec.timeout_s, scores_all=True), DESCRIPTIONS[spec.reads]
     from server.engines.rewards.guide_reward import VllmGuideReward
     from server.engines.rewards.vllm_reward import VllmReward
     from server.engines.vllm_seam import model_text

@@ -46,7 +46,7 @@ class Vllm:
         self._pooling = settings.url.endswith("/pooling")
 
     def requests(self, pairs: Sequence[Pair]) -> list[RemoteRequest]:
-        own = self._settings.template == "own"
+        own = self._settings.reads == "own"
         chats = [i for i, (prompt, _) in enumerate(pairs) if own and prompt.messages is not None]
         texts = [i for i, (prompt, _) in enumerate(pairs) if not own or prompt.messages is None]
         made = [RemoteRequest([i], self._body(messages=_chat(pairs[i]), add_generation_prompt=False)) for i in chats]
@@ -115,7 +115,7 @@ def _finite(value: Any) -> float:
 
 def _text(pair: Pair, settings: HttpReward, policy: ModelText | None) -> str:
     prompt, candidate = pair
-    return plain_text(prompt, candidate.text, settings.template, policy)
+    return plain_text(prompt, candidate.text, settings.reads, policy)
 
 
 def _chat(pair: Pair) -> list[dict[str, str]]:

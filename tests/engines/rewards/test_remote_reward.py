@@ -194,5 +194,5 @@ def test_anything_else_from_openrlhf_is_a_failure(answer: Json) -> None:
 def test_what_openrlhf_has_not_is_refused_in_the_settings(fields: Json, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         HttpReward(url=GET_REWARD, **fields)
-    assert HttpReward(url=GET_REWARD).template == "policy"
-    assert HttpReward(url=CLASSIFY).template == "own"
+    assert HttpReward(url=GET_REWARD).reads == "policy"
+    assert HttpReward(url=CLASSIFY).reads == "own"
