@@ -97,10 +97,14 @@ EMPTY = Candidate((), "", logprobs=())
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """A constraint on the text: a JSON schema, any JSON object, or a regular expression."""
+    """A constraint on the text.
 
-    kind: Literal["json", "json_object", "regex"]
-    value: str | Mapping[str, Any] = ""
+    By `kind`, `value` is a JSON schema (`json`), a regular expression, the texts to choose from (`choice`), a grammar
+    in EBNF or Lark's form (`grammar`), or the JSON of a structural tag, which constrains parts of the text.
+    """
+
+    kind: Literal["json", "json_object", "regex", "choice", "grammar", "structural_tag"]
+    value: str | Mapping[str, Any] | tuple[str, ...] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,8 @@ class Sampling:
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     include_stop_str_in_output: bool = False
@@ -156,6 +162,8 @@ class Sampling:
             and self.presence_penalty == self.frequency_penalty == 0.0
             and self.repetition_penalty == 1.0
             and not self.logit_bias
+            and self.allowed_token_ids is None
+            and not self.bad_words
             and self.min_tokens == 0
             and self.grammar is None
         )

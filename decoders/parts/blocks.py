@@ -53,6 +53,9 @@ def check_blocks(sampling: Sampling) -> None:
         if getattr(sampling, name) != neutral:
             message = f"A penalty would start again with each block: leave it at {neutral} for this strategy."
             raise InvalidRequest(message, f"sampling.{name}")
+    if sampling.bad_words:
+        message = "A bad word that crosses from one block to the next would not be seen: leave them out here."
+        raise InvalidRequest(message, "sampling.bad_words")
     if sampling.grammar is not None:
         message = "A grammar would start again with each block: this strategy cannot keep to it."
         raise InvalidRequest(message, "sampling.grammar")

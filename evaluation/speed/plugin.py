@@ -40,7 +40,7 @@ def plain_requests() -> SpeedRatio:
         found = both_orders(
             lambda: _hosted(config, words),
             lambda: vllm_serve(words),
-            lambda ours, theirs: ratios(lambda: turn(ours), lambda: turn(theirs), turns=9),
+            lambda ours, theirs: ratios(lambda: turn(ours), lambda: turn(theirs), turns=15),
         )
     return summarise(name, found, "at least 0.98")
 

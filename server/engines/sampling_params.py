@@ -22,7 +22,8 @@ def sampling_params(sampling: Sampling, n: int, seed: int | None, *, pieces: boo
     """
     kind = RequestOutputKind.DELTA if pieces else RequestOutputKind.CUMULATIVE
     return SamplingParams(
-        **{name: _as_vllm_has_it(getattr(sampling, name)) for name in _NAMES},
+        **{name: _as_vllm_has_it(getattr(sampling, name)) for name in _NAMES if name != "logit_bias"},
+        logit_bias=dict(sampling.logit_bias) or None,
         n=n,
         seed=seed,
         structured_outputs=_structured_outputs(sampling.grammar),
@@ -35,14 +36,11 @@ def sampling_params(sampling: Sampling, n: int, seed: int | None, *, pieces: boo
 def _as_vllm_has_it(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
-    return dict(value) or None if isinstance(value, Mapping) else value
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _structured_outputs(grammar: Grammar | None) -> StructuredOutputsParams | None:
     if grammar is None:
         return None
-    if grammar.kind == "json_object":
-        return StructuredOutputsParams(json_object=True)
-    if grammar.kind == "regex":
-        return StructuredOutputsParams(regex=str(grammar.value))
-    return StructuredOutputsParams(json=grammar.value if isinstance(grammar.value, str) else dict(grammar.value))
+    value = True if grammar.kind == "json_object" else _as_vllm_has_it(grammar.value)
+    return StructuredOutputsParams(**{grammar.kind: value})

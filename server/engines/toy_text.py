@@ -41,6 +41,9 @@ class ToyText:
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join(WORDS[t] for t in tokens)
 
+    def token_strs(self, tokens: Sequence[int]) -> list[str]:
+        return [WORDS[t] for t in tokens]
+
     def check(self, sampling: Sampling) -> None:
         """Raise `InvalidRequest` for sampling parameters that a table cannot honour."""
         for f in fields(Sampling):

@@ -19,6 +19,7 @@ from server.http.errors import error_response
 from server.settings import SettingsError
 
 PREFIX = "dk-"
+GUARDED = ("/v1", "/tokenize", "/detokenize")
 OWNER = "decant_owner"  # where a request's scope has the digest of its key
 _LINE = re.compile(r"(?P<name>[\w.-]{1,64}):(?P<digest>[0-9a-f]{64})")
 
@@ -64,7 +65,7 @@ def _digest(key: str) -> str:
 
 
 class KeyGate:
-    """Middleware that lets a request to /v1 through if it carries a known key.
+    """Middleware that lets a request to /v1, /tokenize or /detokenize through if it carries a known key.
 
     Args:
         digests: the hashes of the known keys.
@@ -77,7 +78,7 @@ class KeyGate:
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v1"):
+        if scope["type"] == "http" and scope["path"].startswith(GUARDED):
             owner = self._owner(scope)
             if owner is None:
                 self._refused("unauthorized")

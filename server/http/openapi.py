@@ -11,9 +11,11 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from server.http.auth import GUARDED
 from server.http.errors import ERRORS
 from server.http.schemas import responses as r
 from server.http.schemas import server_responses as s
+from server.http.schemas import tokenize as t
 from server.http.schemas.chat import ChatBody
 from server.http.schemas.completions import CompletionsBody
 from server.http.schemas.reports import KeptReport
@@ -23,6 +25,7 @@ Json = dict[str, Any]
 JSON = "application/json"
 EVENTS = "text/event-stream"
 PROMETHEUS = "text/plain"
+TEXTUAL = (400, 401, 404, 413)
 GENERATING = (400, 401, 404, 413, 500, 502, 503, 504)
 
 
@@ -52,6 +55,11 @@ OPERATIONS: dict[tuple[Literal["get", "post"], str], Operation] = {
     ("get", "/v1/models"): Operation("List what is served", s.ModelList, errors=(401,)),
     ("get", "/v1/models/{name}"): Operation("Show a model", s.ModelCard, errors=(401, 404), parameter="name"),
     ("get", "/v1/strategies"): Operation("List strategies, rewards, guides and limits", s.StrategyList, errors=(401,)),
+    ("post", "/tokenize"): Operation("Show the tokens of a text or a chat", t.Tokens, t.TokenizeBody, None, TEXTUAL),
+    ("post", "/detokenize"): Operation("Show the text of tokens", t.Detokenized, t.DetokenizeBody, None, TEXTUAL),
+    ("get", "/version"): Operation("Show which versions run", s.Version),
+    ("get", "/ping"): Operation("The same as /healthz, with an empty body", None),
+    ("post", "/ping"): Operation("The same as /healthz, with an empty body", None),
     ("get", "/health"): Operation("The same as /healthz, under vLLM's name", s.Health, failing=s.Health),
     ("get", "/healthz"): Operation("Whether the engines are alive", s.Health, failing=s.Health),
     ("get", "/readyz"): Operation("Whether to send requests here", s.Readiness, failing=s.Readiness),
@@ -87,7 +95,7 @@ def document() -> Json:
             spec["requestBody"] = {"required": True, "content": content((JSON, own.body, "validation"))}
         if own.parameter is not None:
             spec["parameters"] = [{"name": own.parameter, "in": "path", "required": True, "schema": {"type": "string"}}]
-        if path.startswith("/v1/"):
+        if path.startswith(GUARDED):
             spec["security"] = [{}, {"key": []}]  # without a key, where the server has none
         return spec
 

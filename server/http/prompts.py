@@ -25,9 +25,12 @@ async def encode_chat(messages: Sequence[ChatMessage], options: ChatTemplateOpti
 async def _encode(prompt: str | list[int], text: Text) -> Prompt:
     if isinstance(prompt, str):
         return await text.encode(prompt)
-    unknown = [token for token in prompt if token >= text.vocab_size]
-    if unknown:
-        raise InvalidRequest(
-            f"Token ids {unknown[:5]} are outside the vocabulary of {text.vocab_size} tokens.", "prompt"
-        )
+    check_vocabulary(prompt, text, "prompt")
     return text.given(prompt)
+
+
+def check_vocabulary(tokens: Sequence[int], text: Text, field: str) -> None:
+    """Raise `InvalidRequest` for token ids that the policy does not have."""
+    unknown = [token for token in tokens if token >= text.vocab_size]
+    if unknown:
+        raise InvalidRequest(f"Token ids {unknown[:5]} are outside the vocabulary of {text.vocab_size} tokens.", field)

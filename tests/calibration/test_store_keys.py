@@ -172,6 +172,7 @@ def test_a_key_is_the_same_in_every_version_of_the_server() -> None:
 DEFAULTS: Json = {
     "n": 1, "max_tokens": 16, "min_tokens": 0, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0,
     "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "logit_bias": {}, "stop": (),
+    "allowed_token_ids": None, "bad_words": (),
     "stop_token_ids": (), "include_stop_str_in_output": False, "ignore_eos": False, "skip_special_tokens": True,
     "logprobs": None, "prompt_logprobs": None, "grammar": None, "guides": {}, "stream": False,
 }  # fmt: skip
@@ -179,8 +180,8 @@ SECTION_DEFAULTS: list[tuple[type[Section], Json, Json]] = [
     (PolicySettings, {"model": "m"}, {"engine": {}}),
     (ClassifierReward, {"model": "m"}, {"engine": {}, "label": None, "activation": False, "template": None}),
     (ProcessReward, {"model": "m"}, {"reduce": "last", "step_tag": None, "step_separator": "\n\n"}),
-    (FunctionReward, {"function": "math:sqrt"}, {"scores_all": False}),
-    (HttpReward, {"url": "http://h/pooling"}, {"model": None, "label": None, "activation": False, "template": "own"}),
+    (FunctionReward, {"function": "math:sqrt"}, {"scores_all": False, "call": None}),
+    (HttpReward, {"url": "http://h/pooling"}, {"model": None, "label": None, "activation": False, "template": None}),
     (ArmGuide, {"model": "m"}, {"base": None}),
     (ImplicitGuide, {"model": "m"}, {"base": None, "reference": None, "reference_base": None}),
     (QHeadGuide, {"head": "h"}, {"model": None, "base": None}),

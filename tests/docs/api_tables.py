@@ -17,7 +17,8 @@ from server.http.schemas.chat import ChatBody, ChatMessage
 from server.http.schemas.common import Body, StreamOptions
 from server.http.schemas.completions import CompletionsBody
 from server.http.schemas.rewards import RewardsBody
-from server.http.schemas.sampling import ResponseFormat
+from server.http.schemas.sampling import ResponseFormat, StructuredOutputs
+from server.http.schemas.tokenize import DetokenizeBody, TokenizeBody
 from tests.docs.blocks import ROOT
 
 PAGE = ROOT / "docs" / "api.md"
@@ -26,7 +27,18 @@ APART = ("Usage", "DecodingReport")  # objects that have a table of their own
 SCHEMAS: dict[str, Any] = document()["components"]["schemas"]
 KINDS: dict[str, type[BaseModel]] = {
     kind.__name__: kind
-    for kind in (Body, ChatBody, ChatMessage, CompletionsBody, ResponseFormat, RewardsBody, StreamOptions)
+    for kind in (
+        Body,
+        ChatBody,
+        ChatMessage,
+        CompletionsBody,
+        DetokenizeBody,
+        ResponseFormat,
+        RewardsBody,
+        StreamOptions,
+        StructuredOutputs,
+        TokenizeBody,
+    )
 }
 Row = tuple[str, ...]
 

@@ -198,6 +198,45 @@ def test_structured_outputs(tiny: Tiny) -> None:
     assert json.loads(text) in ({"a": 1}, {"a": 2})
 
 
+def test_structured_outputs_in_vllms_words(tiny: Tiny) -> None:
+    def text(**constraint: Any) -> str:
+        answer = tiny.post(prompt="x", max_tokens=200, seed=2, structured_outputs=constraint)
+        return str(answer["choices"][0]["text"])
+
+    schema = {"type": "object", "properties": {"a": {"const": None}}, "required": ["a"], "additionalProperties": False}
+    assert text(choice=["a good dog", "a bad fox"]) in ("a good dog", "a bad fox")
+    assert re.fullmatch("[0-9]{3}", text(regex="[0-9]{3}"))
+    assert text(grammar='root ::= "fox" | "dog"') in ("fox", "dog")
+    assert json.loads(text(json=schema)) == {"a": None}
+    assert json.loads(text(json=json.dumps(schema))) == {"a": None}
+    seven = {"type": "json_schema", "json_schema": {"enum": [7]}}
+    tag = {"type": "structural_tag", "format": {"type": "tag", "begin": "<n>", "content": seven, "end": "</n>"}}
+    assert text(structural_tag=tag) == text(structural_tag=json.dumps(tag)) == "<n>7</n>"
+    best = {"strategy": "best_of_n", "n": 4, "return_candidates": True}
+    answer = tiny.post(prompt="x", max_tokens=8, structured_outputs={"choice": ["a", "b"]}, decoding=best)
+    assert {candidate["text"] for candidate in answer["decoding"]["candidates"]} <= {"a", "b"}
+    wrong = tiny.client.post("/v1/completions", json={"prompt": "x", "structured_outputs": {"grammar": "root ::= ("}})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "structured_outputs")
+
+
+def test_words_and_tokens_that_may_not_come(tiny: Tiny) -> None:
+    fox, dog = tiny.ids(" fox")[0], tiny.ids(" dog")[0]
+    only = tiny.post(prompt="The", max_tokens=6, allowed_token_ids=[fox, dog], seed=1)["choices"][0]["text"]
+    assert only
+    assert set(only.split()) <= {"fox", "dog"}
+    block = {"strategy": "controlled", "candidates": 2, "block_tokens": 2}
+    blocks = tiny.post(prompt="The", max_tokens=6, allowed_token_ids=[fox, dog], seed=1, decoding=block)
+    assert set(blocks["choices"][0]["text"].split()) <= {"fox", "dog"}
+    [word], [_] = tiny.ids(" a"), tiny.ids("a")  # vLLM also bans a word behind a space if it has as many tokens there
+    fields: dict[str, Any] = {"prompt": "The", "max_tokens": 4, "logit_bias": {str(word): 100, str(dog): 90}}
+    assert tiny.post(**fields)["choices"][0]["text"] == " a" * 4
+    assert tiny.post(**fields, bad_words=["a"])["choices"][0]["text"] == " dog" * 4
+    refused = tiny.client.post("/v1/completions", json={**fields, "bad_words": ["a"], "decoding": block})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "bad_words")
+    outside = tiny.client.post("/v1/completions", json={"prompt": "The", "allowed_token_ids": [10**6]})
+    assert (outside.status_code, outside.json()["error"]["param"]) == (400, "allowed_token_ids")
+
+
 def test_sampling_parameters_are_honoured(tiny: Tiny) -> None:
     fox = tiny.ids(" fox")[0]
     forced = tiny.post(prompt="The", max_tokens=3, logit_bias={str(fox): 100}, ignore_eos=True)

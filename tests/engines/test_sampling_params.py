@@ -38,6 +38,10 @@ def test_the_number_of_samples_and_the_seed_are_the_calls() -> None:
         (Grammar("json", {"type": "object"}), "json", {"type": "object"}),
         (Grammar("json_object"), "json_object", True),
         (Grammar("regex", "a+"), "regex", "a+"),
+        (Grammar("choice", ("a", "b")), "choice", ["a", "b"]),
+        (Grammar("grammar", "root ::= 'a'"), "grammar", "root ::= 'a'"),
+        (Grammar("structural_tag", "{}"), "structural_tag", "{}"),
+        (Grammar("json", '{"type": "object"}'), "json", '{"type": "object"}'),
     ],
 )
 def test_a_grammar_is_vllms_structured_output(grammar: Grammar, field: str, value: object) -> None:

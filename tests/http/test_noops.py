@@ -17,11 +17,11 @@ WANTS: dict[str, object] = {
     "parallel_tool_calls": 1, "prediction": {"type": "content", "content": "a"}, "prompt_cache_key": 1,
     "prompt_cache_retention": "24h", "reasoning_effort": "high", "safety_identifier": 1, "service_tier": "flex",
     "store": True, "suffix": "a", "tool_choice": "required", "tools": [{"type": "function"}], "user": 1,
-    "verbosity": "low", "web_search_options": {}, "allowed_token_ids": [1], "bad_words": ["a"], "chat_template": "a",
+    "verbosity": "low", "web_search_options": {}, "chat_template": "a",
     "chat_template_kwargs": {"enable_thinking": False}, "documents": [{}], "include_reasoning": False,
     "length_penalty": 2, "media_io_kwargs": {"a": 1}, "mm_processor_kwargs": {"a": 1}, "priority": 1,
     "prompt_logprobs": 1, "request_id": 1, "return_token_ids": True, "return_tokens_as_token_ids": True,
-    "spaces_between_special_tokens": False, "structured_outputs": {"regex": "a"}, "truncate_prompt_tokens": 1,
+    "spaces_between_special_tokens": False, "truncate_prompt_tokens": 1,
     "use_beam_search": True, "vllm_xargs": {"a": 1}, "extra_body": {"top_k": 1},
 }  # fmt: skip
 """Of each field a value that asks for something, or is of another type."""
@@ -31,6 +31,7 @@ NOTHING: list[tuple[str, object]] = [
     ("functions", []), ("function_call", "none"), ("parallel_tool_calls", True), ("parallel_tool_calls", False),
     ("user", "me"), ("safety_identifier", "me"), ("prompt_cache_key", "a"), ("extra_body", {}), ("length_penalty", 1.0),
     ("extra_body", {"n": 2, "seed": 1}), ("use_beam_search", False), ("priority", 0), ("bad_words", []),
+    ("structured_outputs", {}), ("structured_outputs", {"json": None}), ("stream_options", {"include_usage": True}),
     ("reasoning_effort", "none"), ("verbosity", "medium"), ("chat_template_kwargs", {}),
 ]  # fmt: skip
 WANTED_OF_MESSAGES: dict[str, object] = {

@@ -5,7 +5,7 @@ import pytest
 from tests.support.serving import MINIMAL, Api, ok, refused
 
 READABLE = [
-    "/health", "/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/toy", "/v1/strategies",
+    "/health", "/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/toy", "/v1/strategies", "/version",
     "/openapi.json", "/docs",
 ]  # fmt: skip
 

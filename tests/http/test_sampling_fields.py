@@ -31,7 +31,15 @@ NOT_SAMPLING = {
     "decoding",
     "stream_options",
 }
-NOT_BY_NAME = {"seed", "response_format", "regex", "echo", "max_completion_tokens", "top_logprobs"}
+NOT_BY_NAME = {
+    "seed",
+    "response_format",
+    "regex",
+    "structured_outputs",
+    "echo",
+    "max_completion_tokens",
+    "top_logprobs",
+}
 
 
 def sent(name: str) -> dict[str, Any]:

@@ -83,6 +83,9 @@ class ModelText:
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
 
+    def token_strs(self, tokens: Sequence[int]) -> list[str]:
+        return [str(token) for token in self.tokenizer.convert_ids_to_tokens(list(tokens))]
+
     def incomplete(self, tokens: Tokens) -> int:
         """Return how many of the last tokens hold the first bytes of a character that they do not complete."""
         end = tokens[-CONTEXT:]
@@ -158,8 +161,8 @@ class ModelText:
         return next(((whole[:i], whole[i + len(bare) :]) for i in starts), ((), ()))
 
     def check(self, sampling: Sampling) -> None:
-        for name in ("logit_bias", "stop_token_ids"):
-            wrong = [t for t in getattr(sampling, name) if not 0 <= t < self.vocab_size]
+        for name in ("logit_bias", "stop_token_ids", "allowed_token_ids"):
+            wrong = [t for t in getattr(sampling, name) or () if not 0 <= t < self.vocab_size]
             if wrong:
                 raise InvalidRequest(
                     f"Token ids {wrong[:5]} are outside the vocabulary of {self.vocab_size} tokens.", f"sampling.{name}"

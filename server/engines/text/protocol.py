@@ -30,5 +30,8 @@ class Text(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
+    def token_strs(self, tokens: Sequence[int]) -> list[str]:
+        """Return each token as the vocabulary writes it."""
+
     def check(self, sampling: Sampling) -> None:
         """Raise `InvalidRequest` for sampling parameters that this policy does not support."""

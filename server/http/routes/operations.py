@@ -1,10 +1,11 @@
-"""GET /healthz (and /health), /readyz and /metrics: for load balancers, supervisors and Prometheus."""
+"""GET /healthz (and /health, /ping), /readyz, /version and /metrics: for load balancers, supervisors and Prometheus."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from server.http.json_response import json_response
-from server.http.schemas.server_responses import Health, Readiness
+from server.http.schemas.server_responses import Health, Readiness, Version
+from server.installed import VERSION, engine
 from server.runtime.state import ServerState
 
 READ = ["GET", "HEAD"]
@@ -21,6 +22,15 @@ def router(state: ServerState) -> APIRouter:
         """Answer 503 if the server must be restarted."""
         up = state.loaded.up()
         return json_response(Health(engines=up), 200 if all(up.values()) else 503)
+
+    @routes.api_route("/ping", methods=[*READ, "POST"])  # the same in vLLM's and SageMaker's words
+    async def ping() -> Response:
+        """Answer 503 if the server must be restarted, with an empty body."""
+        return Response("", 200 if all(state.loaded.up().values()) else 503, media_type="text/plain")
+
+    @routes.api_route("/version", methods=READ)
+    async def version() -> Response:
+        return json_response(Version(version=VERSION, engine=engine()))
 
     @routes.api_route("/readyz", methods=READ)
     async def readyz() -> Response:

@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from server.errors import UnknownReport
 from server.http.auth import owner_of
+from server.http.routes.operations import READ
 from server.runtime.report_store import KEPT
 from server.runtime.state import ServerState
 
@@ -13,7 +14,7 @@ def router(state: ServerState) -> APIRouter:
     """Return the route. It raises `UnknownReport`."""
     routes = APIRouter()
 
-    @routes.get("/v1/reports/{answer}")
+    @routes.api_route("/v1/reports/{answer}", methods=READ)
     async def reports(answer: str, request: Request) -> Response:
         report = state.reports.find(owner_of(request), answer)
         if report is None:

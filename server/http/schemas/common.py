@@ -4,10 +4,9 @@ A validator that looks at several fields raises `InvalidRequest`, which pydantic
 keeps the name of its field, which a ValueError would lose.
 """
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from decoders import Sample, Strategy
-from decoders.errors import InvalidRequest
 from server.http.schemas.client_fields import ClientFields
 from server.http.schemas.sampling import CompletionSampling
 
@@ -45,20 +44,14 @@ class Body(Addressed, CompletionSampling, frozen=True, extra="forbid"):
     decoding: Strategy = Field(
         default_factory=Sample, description="The [strategy](strategies.md) with its fields; a plain sample by default."
     )
-    stream_options: StreamOptions | None = Field(None, description="Only with `stream`.")
-
-    @model_validator(mode="after")
-    def _options_belong_to_streams(self) -> "Body":
-        if self.stream_options is not None and not self.stream:
-            raise InvalidRequest("stream_options goes with stream: true.", "stream_options")
-        return self
+    stream_options: StreamOptions | None = Field(None, description="Of a stream; without one they ask for nothing.")
 
     @property
     def client_fields(self) -> ClientFields:
         names = {
             "max_tokens": self.length_field,
             "logprobs": self.logprobs_field,
-            "grammar": "response_format" if self.regex is None else "regex",
+            "grammar": self.grammar_field,
             "prompt_logprobs": "echo",
         }
         return ClientFields("decoding.", names)

@@ -13,7 +13,8 @@ from server.http.schemas.renamed_fields import with_todays_names
 from server.http.schemas.validation_errors import invalid_body
 
 EXACT = 2**53  # from here on, floats skip integers
-VERBATIM = ("response_format", "json_schema", "schema")  # nulls in a JSON schema have a meaning: {"const": null}
+# Nulls in a JSON schema have a meaning: {"const": null}.
+VERBATIM = (("response_format", "json_schema", "schema"), ("structured_outputs", "json"))
 
 Parsed = TypeVar("Parsed", bound=Addressed)
 
@@ -31,7 +32,7 @@ def parse(kind: type[Parsed], data: object) -> Parsed:
 
 def plain(value: Any, path: tuple[str, ...] = ()) -> Any:
     """Return `value` without its objects' nulls, and with whole numbers as integers; `path` is its place."""
-    if path == VERBATIM:
+    if path in VERBATIM:
         return value
     if isinstance(value, dict):
         return {k: plain(v, (*path, k)) for k, v in value.items() if v is not None}

@@ -4,9 +4,10 @@ The fields have the names of OpenAI's API and of vLLM's `SamplingParams`, and so
 that a body declares reaches `Sampling` by its name.
 """
 
+import json
 import re
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -16,6 +17,7 @@ from decoders.errors import InvalidRequest
 INT64 = 2**63
 MIN_TEMPERATURE = 0.01  # vLLM draws at this one when a lower one is asked for, 0 apart
 
+KINDS = get_args(get_type_hints(Grammar)["kind"])
 _NAMES = frozenset(field.name for field in fields(Sampling))
 _TOKEN_ID = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
@@ -91,6 +93,45 @@ class ResponseFormat(BaseModel, frozen=True, extra="forbid"):
         return Grammar("json_object") if self.json_schema is None else Grammar("json", self.json_schema.schema_)
 
 
+class StructuredOutputs(BaseModel, frozen=True, extra="forbid"):
+    """vLLM's constraints on the text, of which one is given."""
+
+    json_: dict[str, Any] | str | None = Field(None, alias="json", description="A JSON schema, or its text.")
+    regex: str | None = Field(None, min_length=1, max_length=4096, description="A regular expression.")
+    choice: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        None, min_length=1, max_length=1024, description="Texts, one of which is the answer."
+    )
+    grammar: str | None = Field(None, min_length=1, max_length=65536, description="A grammar in EBNF or Lark's form.")
+    json_object: Literal[True] | None = Field(None, description="Any JSON object.")
+    structural_tag: dict[str, Any] | str | None = Field(
+        None, description="xgrammar's structural tag, or its JSON: a constraint on parts of the text."
+    )
+    disable_any_whitespace: Literal[False] = Field(False, description="Only false.")
+    disable_additional_properties: Literal[False] = Field(False, description="Only false.")
+
+    @model_validator(mode="after")
+    def _one(self) -> "StructuredOutputs":
+        given = list(self._given())
+        if len(given) > 1:
+            raise InvalidRequest(f"{' and '.join(given)} exclude each other.", "structured_outputs")
+        return self
+
+    def _given(self) -> dict[Any, Any]:
+        values = {"json": self.json_, **{kind: getattr(self, kind) for kind in KINDS if kind != "json"}}
+        return {kind: value for kind, value in values.items() if value is not None}
+
+    @property
+    def constraint(self) -> Grammar | None:
+        """The constraint that is given, if any."""
+        for kind, value in self._given().items():
+            if kind == "structural_tag" and not isinstance(value, str):
+                value = json.dumps(value)
+            if kind == "json_object":
+                value = ""
+            return Grammar(kind, tuple(value) if isinstance(value, list) else value)
+        return None
+
+
 class CompletionSampling(RolloutSampling, frozen=True, extra="forbid"):
     """The sampling fields of completions and chat completions."""
 
@@ -105,6 +146,12 @@ class CompletionSampling(RolloutSampling, frozen=True, extra="forbid"):
     logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = Field(
         default_factory=dict, description="Added to the logits of tokens, by token id."
     )
+    allowed_token_ids: list[int] | None = Field(
+        None, min_length=1, description="Only these tokens are drawn, by token id."
+    )
+    bad_words: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
+        default_factory=list, max_length=256, description="Texts whose tokens do not come one after the other."
+    )
     stop_token_ids: list[int] = Field(
         default_factory=list, max_length=64, description="Up to 64 token ids that end the completion."
     )
@@ -118,17 +165,34 @@ class CompletionSampling(RolloutSampling, frozen=True, extra="forbid"):
         None, min_length=1, max_length=4096, description="The answer matches this regular expression."
     )
 
+    structured_outputs: StructuredOutputs | None = Field(
+        None, description="The same and more constraints, as vLLM has them."
+    )
+
     @model_validator(mode="after")
     def _one_grammar(self) -> "CompletionSampling":
-        if self.regex is not None and self.response_format is not None and self.response_format.grammar is not None:
-            raise InvalidRequest("regex and response_format exclude each other.", "regex")
+        given = list(self._grammars())
+        if len(given) > 1:
+            raise InvalidRequest(f"{' and '.join(given)} exclude each other.", given[0])
         return self
+
+    def _grammars(self) -> dict[str, Grammar]:
+        """Return the constraints that are given, by their field."""
+        found = {
+            "regex": None if self.regex is None else Grammar("regex", self.regex),
+            "structured_outputs": None if self.structured_outputs is None else self.structured_outputs.constraint,
+            "response_format": None if self.response_format is None else self.response_format.grammar,
+        }
+        return {field: grammar for field, grammar in found.items() if grammar is not None}
 
     @property
     def grammar(self) -> Grammar | None:
-        if self.regex is not None:
-            return Grammar("regex", self.regex)
-        return None if self.response_format is None else self.response_format.grammar
+        return next(iter(self._grammars().values()), None)
+
+    @property
+    def grammar_field(self) -> str:
+        """The field that gave the grammar."""
+        return next(iter(self._grammars()), "response_format")
 
     def to_sampling(self, **values: Any) -> Sampling:
         return super().to_sampling(grammar=self.grammar, **values)

@@ -62,6 +62,11 @@ class Health(ResponseModel, frozen=True):
     engines: dict[str, bool] = Field(description="Whether each engine is alive, by its name.")
 
 
+class Version(ResponseModel, frozen=True):
+    version: str = Field(description="Decant's.")
+    engine: str | None = Field(description="Which vLLM is installed, such as `vllm 0.32.0`; null without one.")
+
+
 class Readiness(ResponseModel, frozen=True):
     ready: bool
     draining: bool
