@@ -16,18 +16,12 @@ if TYPE_CHECKING:
 async def serve(settings: Settings, *, toy: bool) -> bool:
     """Load the models and serve them; return whether the engines were alive until the end."""
     from server.http.uvicorn_server import serve as run
-    from server.runtime.presets import offered
+    from server.runtime.presets import offered_by
     from server.warmup import warm_up
 
     loaded = _load(settings, toy=toy)
     try:
-        presets = offered(
-            settings.presets,
-            settings.default_preset,
-            loaded.models,
-            settings.server,
-            shipped=settings.shipped_presets,
-        )
+        presets = offered_by(settings, loaded.models)
         await warm_up(loaded)
     except BaseException:
         await loaded.aclose()

@@ -12,7 +12,7 @@ from decoders.core import Sampling
 from decoders.errors import InvalidRequest
 from decoders.models import Models
 from server.runtime.checks import check_budget
-from server.settings import ServerSettings, SettingsError
+from server.settings import ServerSettings, Settings, SettingsError
 from server.settings.presets import SHIPPED
 
 _STRATEGY: TypeAdapter[Decoder] = TypeAdapter(Strategy)
@@ -50,6 +50,11 @@ def offered(
     if problems:
         raise SettingsError(*problems)
     return Presets(named, default)
+
+
+def offered_by(settings: Settings, models: Models) -> Presets:
+    """Return the presets that these settings offer. Raises `SettingsError`."""
+    return offered(settings.presets, settings.default_preset, models, settings.server, shipped=settings.shipped_presets)
 
 
 def preset_problems(own: Mapping[str, Decoder], models: Models, settings: ServerSettings) -> Iterator[str]:

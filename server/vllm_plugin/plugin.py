@@ -13,7 +13,7 @@ from starlette.datastructures import State
 from server.engines.vllm_host import host_problems, keyed, rendering
 from server.http.app import create_app
 from server.loading import Host, Loaded, attach
-from server.runtime.presets import offered
+from server.runtime.presets import offered_by
 from server.settings import Settings, SettingsError
 from server.vllm_plugin.dispatch import Dispatch, Target
 from server.vllm_plugin.hosted_settings import hosted_settings
@@ -69,13 +69,7 @@ class DecantPlugin:
             raise
 
     async def _serve(self, loaded: Loaded, settings: Settings, *, keyed: bool) -> None:
-        presets = offered(
-            settings.presets,
-            settings.default_preset,
-            loaded.models,
-            settings.server,
-            shipped=settings.shipped_presets,
-        )
+        presets = offered_by(settings, loaded.models)
         await warm_up(loaded)
         app = create_app(loaded, settings.server, presets)
         shown_on_page(app.state.server.metrics.registry)

@@ -1,43 +1,24 @@
 """POST /tokenize and /detokenize, in vLLM's shapes."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from decoders.errors import InvalidRequest
-from server.http.schemas import noops
-from server.http.schemas.chat import ChatMessage, ChatTemplateOptions
 from server.http.schemas.common import Addressed
+from server.http.schemas.prompt_or_chat import PromptOrChat
 from server.http.schemas.response_model import ResponseModel
 
 
-class TokenizeBody(Addressed, ChatTemplateOptions, frozen=True, extra="forbid"):
-    prompt: str | None = Field(None, description="Either this or `messages`.")
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = Field(None, description="As in a chat.")
+class TokenizeBody(PromptOrChat, frozen=True, extra="forbid"):
     add_special_tokens: bool | None = Field(
         None, description="Add the tokenizer's special tokens to a prompt; true by default. A chat has its template's."
     )
     return_token_strs: bool = Field(False, description="Add each token as the vocabulary writes it.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_noops(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping) or "messages" not in data:
-            return data
-        return {**data, "messages": noops.messages_without_noops(data["messages"])}
-
     @model_validator(mode="after")
-    def _one_prompt(self) -> "TokenizeBody":
-        if (self.prompt is None) == (self.messages is None):
-            raise InvalidRequest("Give either prompt or messages.", "prompt")
-        if self.messages is None:
-            for name in ChatTemplateOptions.model_fields:
-                if name in self.model_fields_set:
-                    raise InvalidRequest(f"'{name}' goes with messages.", name)
-            return self
-        self.check_turn(self.messages)
-        if self.add_special_tokens:
+    def _special_tokens_of_prompts(self) -> "TokenizeBody":
+        if self.messages is not None and self.add_special_tokens:
             raise InvalidRequest("A chat's special tokens are its template's.", "add_special_tokens")
         return self
 
