@@ -78,13 +78,13 @@ def _body(name: str) -> Iterator[Row]:
     for field, schema in model["properties"].items():
         if field in fields:
             default = "required" if field in model.get("required", ()) else _default(schema.get("default"))
-            yield f"`{field}`", _values(schema, null=False), default, _meaning(schema)
+            yield f"`{field}`", values_of(schema, null=False), default, _meaning(schema)
 
 
 def _noops(name: str) -> Iterator[Row]:
     own = {"BODY": noops.CHAT, "MESSAGE": noops.MESSAGE}[name]
     for field, noop in own.items():
-        shown = noop.schema.get("description") or _values(noop.schema, null=True)
+        shown = noop.schema.get("description") or values_of(noop.schema, null=True)
         yield f"`{field}`", shown, noop.reason.replace("|", "\\|")
 
 
@@ -104,7 +104,7 @@ def _fields(model: dict[str, Any], path: str) -> Iterator[Row]:
     for field, schema in model["properties"].items():
         about = _meaning(schema)
         required = field in model.get("required", ())
-        kind = _values(schema, null=required or "null" in about) + ("" if required else "; may be absent")
+        kind = values_of(schema, null=required or "null" in about) + ("" if required else "; may be absent")
         inner = _inner(schema)
         own = path + field
         yield f"`{own}`", kind, about or (inner or {}).get("description", "").replace("\n", " ")
@@ -135,11 +135,11 @@ def _default(value: object) -> str:
     return "" if value is None else f"`{json.dumps(value)}`"
 
 
-def _values(schema: dict[str, Any], *, null: bool) -> str:
+def values_of(schema: dict[str, Any], *, null: bool) -> str:
     """Say in words which values fit a JSON schema; `null` says whether to name null."""
     for key in ("anyOf", "oneOf"):
         if key in schema:
-            kinds = [_values(one, null=null) for one in schema[key] if null or one != {"type": "null"}]
+            kinds = [values_of(one, null=null) for one in schema[key] if null or one != {"type": "null"}]
             return " or ".join(dict.fromkeys(kinds))
     if "$ref" in schema:
         return f"`{schema['$ref'].rpartition('/')[2]}`" if schema["$ref"].rpartition("/")[2] in APART else "object"
@@ -149,9 +149,9 @@ def _values(schema: dict[str, Any], *, null: bool) -> str:
         return " or ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
     match schema.get("type"):
         case "array":
-            return f"list of {_values(schema['items'], null=null)}"
+            return f"list of {values_of(schema['items'], null=null)}"
         case "object" if isinstance(schema.get("additionalProperties"), dict):
-            return f"object of {_values(schema['additionalProperties'], null=null)}"
+            return f"object of {values_of(schema['additionalProperties'], null=null)}"
     return str(schema.get("type", "any")) + _bounds(schema)
 
 

@@ -22,7 +22,11 @@ WANTS: dict[str, object] = {
     "length_penalty": 2, "media_io_kwargs": {"a": 1}, "mm_processor_kwargs": {"a": 1}, "priority": 1,
     "prompt_logprobs": 1, "request_id": 1, "return_token_ids": True, "return_tokens_as_token_ids": True,
     "spaces_between_special_tokens": False, "truncate_prompt_tokens": 1,
-    "use_beam_search": True, "vllm_xargs": {"a": 1}, "extra_body": {"top_k": 1},
+    "use_beam_search": True, "vllm_xargs": {"a": 1}, "extra_body": {"top_k": 1}, "prompt_cache_options": 1,
+    "cache_salt": "a", "ec_transfer_params": {}, "kv_transfer_params": {}, "logprob_token_ids": [1],
+    "mm_payload": "none", "prompt_embeds": "a", "repetition_detection": {}, "return_mm_kwargs": 1,
+    "return_prompt_text": True, "return_token_offsets": True, "routed_experts_prompt_start": 1, "session_id": 1,
+    "stream_interval": "a", "thinking_token_budget": 1, "truncation_side": "middle", "watermarking": True,
 }  # fmt: skip
 """Of each field a value that asks for something, or is of another type."""
 NOTHING: list[tuple[str, object]] = [
@@ -33,6 +37,8 @@ NOTHING: list[tuple[str, object]] = [
     ("extra_body", {"n": 2, "seed": 1}), ("use_beam_search", False), ("priority", 0), ("bad_words", []),
     ("structured_outputs", {}), ("structured_outputs", {"json": None}), ("stream_options", {"include_usage": True}),
     ("reasoning_effort", "none"), ("verbosity", "medium"), ("chat_template_kwargs", {}),
+    ("session_id", "a"), ("stream_interval", 4), ("truncation_side", "left"), ("watermarking", False),
+    ("prompt_cache_options", {"mode": "implicit"}), ("return_mm_kwargs", True), ("routed_experts_prompt_start", 0),
 ]  # fmt: skip
 WANTED_OF_MESSAGES: dict[str, object] = {
     "annotations": [{"type": "url_citation"}], "audio": {"id": "a"}, "function_call": {"name": "f"}, "id": 1,

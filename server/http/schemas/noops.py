@@ -45,6 +45,8 @@ _NO_TOOLS = "no tools are called"
 _NO_AUDIO = "answers are text"
 _NO_MEDIA = "prompts are text"
 _NO_RECORD = "nothing is stored"
+_ONE_SERVER = "prompts are computed on this server"
+_WHOLE = "no prompt is cut"
 _NO_BEAMS = "there is no beam search"
 _TEMPLATE = "the model's own chat template is used as it stands"
 
@@ -64,6 +66,7 @@ BODY: dict[str, Noop] = {
     "parallel_tool_calls": _FLAG,
     "prediction": _values("no prediction is used"),
     "prompt_cache_key": _TEXT,
+    "prompt_cache_options": _OBJECT,  # prefixes are cached in any case
     "prompt_cache_retention": _values(_NO_RECORD, "in_memory", "in-memory"),
     "reasoning_effort": _values("the effort of reasoning cannot be set", "none"),
     "safety_identifier": _TEXT,
@@ -81,21 +84,37 @@ BODY: dict[str, Noop] = {
         "a chat's special tokens are its template's, and a prompt has its tokenizer's",
         lambda value, body: value is ("messages" not in body),
     ),
+    "cache_salt": _values("all requests share one prefix cache"),
     "chat_template": _values(_TEMPLATE),
     "chat_template_kwargs": _values(_TEMPLATE, {}),
     "documents": _values(_TEMPLATE, []),
+    "ec_transfer_params": _values(_ONE_SERVER),
     "include_reasoning": _values("reasoning is not separated from the answer", True),
+    "kv_transfer_params": _values(_ONE_SERVER),
     "length_penalty": _values(_NO_BEAMS, 1),
+    "logprob_token_ids": _values("use logprobs, which has the likeliest tokens"),
     "media_io_kwargs": _values(_NO_MEDIA, {}),
+    "mm_payload": _values(_NO_MEDIA, "tensors"),
     "mm_processor_kwargs": _values(_NO_MEDIA, {}),
     "priority": _values("requests are served in their order", 0),
+    "prompt_embeds": _values("prompts are text or token ids"),
     "prompt_logprobs": _values("use echo with logprobs, in /v1/completions"),
+    "repetition_detection": _values("no answer is ended for repeating itself"),
     "request_id": _TEXT,
+    "return_mm_kwargs": _FLAG,
+    "return_prompt_text": _values("use echo, in /v1/completions", False),
     "return_token_ids": _values("answers carry no token ids", False),
+    "return_token_offsets": _values("prompts carry no offsets", False),
     "return_tokens_as_token_ids": _values("tokens are written as text", False),
+    "routed_experts_prompt_start": _values("answers carry no routed experts", 0),
+    "session_id": _TEXT,
     "spaces_between_special_tokens": _values("it cannot be changed", True),
-    "truncate_prompt_tokens": _values("no prompt is cut"),
+    "stream_interval": _any(int, "integer"),  # how many tokens a chunk has changes no answer
+    "thinking_token_budget": _values("the length of reasoning cannot be bounded"),
+    "truncate_prompt_tokens": _values(_WHOLE),
+    "truncation_side": _values(_WHOLE, "left", "right"),
     "use_beam_search": _values(_NO_BEAMS, False),
+    "watermarking": _values("answers carry no watermark", False),
     "vllm_xargs": _values("use decoding", {}),
     # A client library should have merged this into the body.
     "extra_body": Noop(
