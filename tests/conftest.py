@@ -11,6 +11,7 @@ from tests.support import guided
 from tests.support.engine import Tiny, settings
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook of this name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests with engines one after the other in one process, and first: they take most of the time."""
     engines = [item for item in items if item.get_closest_marker("engine")]
