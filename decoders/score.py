@@ -1,16 +1,22 @@
 """Scoring alone: given completions, no generation but of rollouts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from decoders.core import Candidate, Prompt, Rng, Sampling
 from decoders.errors import InvalidRequest, UnreadableText
-from decoders.events import Cost, Done, Result, Run, ScoredCandidate
+from decoders.events import Cost, Done, Info, Result, Run, ScoredCandidate
 from decoders.models import Models, Reward, RewardSpec
 from decoders.parts.budget import full_length
+from decoders.parts.concurrency import together
 from decoders.parts.objective import Objective
 from decoders.parts.rollouts import count, missing, rollouts
-from decoders.parts.scoring import score
+from decoders.parts.scoring import score, tokens_read
+from decoders.policy import TokenLaw
+
+
+class ScoreInfo(Info, frozen=True):
+    guided_logprob: float
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,8 @@ class Score:
 
     It is no strategy that a request can name. With `calibrated`, each reward's quantile among samples of the policy is
     added. `number` says how many samples, by default as the store keeps; where they are not stored they are drawn as
-    the request's sampling says, if `on_demand` allows it.
+    the request's sampling says, if `on_demand` allows it. With `policy_logprob`, log pi(y|x) is added, in nats; with
+    `guides`, the same under the guided policy. A server without rewards can give these alone.
     """
 
     completions: Sequence[Candidate]
@@ -27,13 +34,27 @@ class Score:
     calibrated: bool = False
     number: int | None = None
     on_demand: bool = True
+    policy_logprob: bool = False
+    guides: Mapping[str, float] = field(default_factory=dict)
+
+    def weights(self, models: Models) -> dict[str, float]:
+        """Return the rewards to score by. Raise `InvalidRequest` for one that is not loaded."""
+        if self.reward is None and not models.rewards and (self.policy_logprob or self.guides):
+            return {}
+        return models.resolve_rewards(self.reward)
+
+    def check(self, models: Models) -> None:
+        """Raise `InvalidRequest` for rewards or guides that are not loaded."""
+        self.weights(models)
+        models.resolve_guides(self.guides)
 
     async def max_sequences(self, prompt: Prompt, models: Models, sampling: Sampling) -> int:
         """Return how many sequences it may draw or score at the same time."""
         number = self._max_rollouts(models)
-        if number and not await missing(prompt, number, models, list(models.resolve_rewards(self.reward)), sampling):
+        if number and not await missing(prompt, number, models, list(self.weights(models)), sampling):
             number = 0
-        return max(len(self.completions), number)
+        passes = len(self.completions) * (self.policy_logprob + bool(self.guides))
+        return max(len(self.completions), number, passes)
 
     def max_cost(self, sampling: Sampling, models: Models) -> Cost:
         """Return the most that it may draw: the rollouts, where it is allowed to."""
@@ -44,7 +65,7 @@ class Score:
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
         """Yield one `Done`. Raise `InvalidRequest` for a text that a reward cannot read, and `RewardFailed`."""
-        weights = models.resolve_rewards(self.reward)
+        weights = self.weights(models)
         objective = Objective(weights)
         if self.calibrated:
             number, names = count(self.number, models), list(weights)
@@ -54,7 +75,23 @@ class Score:
         scores, cost = await score(prompt, self.completions, rewards)
         drawn = [ScoredCandidate(c, own) for c, own in zip(self.completions, scores, strict=True)]
         judged = objective.judge(drawn)
-        yield Done(tuple(map(Result, judged)), objective.cost + cost, tuple(judged))
+        results = [Result(candidate) for candidate in judged]
+        if self.policy_logprob:
+            own = await self._logprobs(prompt, models, TokenLaw())
+            results = [replace(result, policy_logprob=value) for result, value in zip(results, own, strict=True)]
+        if self.guides:
+            guided = await self._logprobs(prompt, models, TokenLaw(1.0, models.resolve_guides(self.guides)))
+            infos = [ScoreInfo(guided_logprob=value) for value in guided]
+            results = [replace(result, info=info) for result, info in zip(results, infos, strict=True)]
+        read = tokens_read(prompt, self.completions) * (self.policy_logprob + bool(self.guides))
+        yield Done(tuple(results), objective.cost + cost + Cost(scored_tokens=read), tuple(judged))
+
+    async def _logprobs(self, prompt: Prompt, models: Models, law: TokenLaw) -> list[float]:
+        """Return the log-probability of each completion in nats. Raise `InvalidRequest` for one that is too long."""
+        try:
+            return await together(models.policy.logprob(prompt, completion, law) for completion in self.completions)
+        except UnreadableText as error:
+            raise InvalidRequest(f"The policy cannot read a completion: {error}.", "completions") from error
 
 
 @dataclass(frozen=True)

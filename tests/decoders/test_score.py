@@ -10,9 +10,10 @@ from decoders.core import Candidate, Prompt, Sampling
 from decoders.errors import InvalidRequest, RewardFailed, UnknownReward, UnreadableText
 from decoders.events import Done
 from decoders.models import Models, RewardSpec
+from decoders.policy import TokenLaw
 from decoders.rng import SeededRng
-from decoders.score import Score
-from decoders.testing import ToyBrevity, ToyPolicy, ToyReward
+from decoders.score import Score, ScoreInfo
+from decoders.testing import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from server.engines.rewards.reward_timeout import RewardWithTimeout
 
 PROMPT = Prompt((1, 2, 3), "good bad plain")
@@ -101,3 +102,36 @@ def test_a_text_that_a_reward_cannot_read_is_the_callers_fault(prompt: Prompt, f
     with pytest.raises(InvalidRequest, match="The reward 'short' failed: it reads 1 to 4 tokens") as caught:
         asyncio.run(run())
     assert caught.value.field == field
+
+
+def test_log_probabilities_are_those_of_the_laws_token_by_token() -> None:
+    policy = ToyPolicy(loaded={"kind": ToyGuide()})
+    models = Models(policy)
+    guided = TokenLaw(1.0, {"kind": 2.0})
+
+    async def measured() -> Done:
+        run = Score(COMPLETIONS, None, policy_logprob=True, guides={"kind": 2.0}).decode(
+            PROMPT, models, Sampling(), SeededRng(0)
+        )
+        [last] = [event async for event in run]
+        assert isinstance(last, Done)
+        return last
+
+    for completion, result in zip(COMPLETIONS, asyncio.run(measured()).results, strict=True):
+        for have, law in (
+            (result.policy_logprob, TokenLaw()),
+            (result.diagnostics(ScoreInfo).guided_logprob, guided),
+        ):
+            tokens = completion.tokens
+            steps = [policy.guided(PROMPT.tokens, tokens[:i], law)[t] for i, t in enumerate(tokens)]
+            assert have == pytest.approx(sum(steps), abs=1e-9)
+        assert result.rewards == {}
+
+
+def test_without_rewards_only_log_probabilities_can_be_asked_for() -> None:
+    models = Models(ToyPolicy())
+    Score(COMPLETIONS, None, policy_logprob=True).check(models)
+    with pytest.raises(InvalidRequest, match="Name a reward"):
+        Score(COMPLETIONS, None).check(models)
+    with pytest.raises(InvalidRequest, match="The guide 'kind' is not loaded"):
+        Score(COMPLETIONS, None, guides={"kind": 1.0}).check(models)

@@ -98,3 +98,17 @@ def test_tokens_of_texts_and_chats_are_those_of_requests(tiny: Tiny) -> None:
     bare = tiny.post("/tokenize", prompt="A good answer", add_special_tokens=False)["tokens"]
     assert bare == tiny.ids("A good answer")
     assert tiny.post("/detokenize", tokens=bare) == {"prompt": "A good answer"}
+
+
+@pytest.mark.engine
+def test_the_log_probability_of_a_given_text_is_the_engines(tiny: Tiny) -> None:
+    prompt, completion = "The quick brown", " fox jumps over"
+    echoed = tiny.post(prompt=prompt + completion, max_tokens=0, echo=True, logprobs=0)["choices"][0]["logprobs"]
+    own = len(tiny.ids(completion))
+    assert tiny.ids(prompt) + tiny.ids(completion) == tiny.ids(prompt + completion)
+    fields = {"prompt": prompt, "completions": [completion], "reward": "default"}
+    [row] = tiny.post("/v1/rewards", **fields, policy_logprob=True, guides={"weak": 1.5})["data"]
+    assert row["policy_logprob"] == pytest.approx(sum(echoed["token_logprobs"][-own:]), abs=1e-3)
+    guided = {"strategy": "sample", "guides": {"weak": 1.5}}
+    steered = tiny.post(prompt=prompt + completion, max_tokens=0, echo=True, logprobs=0, decoding=guided)["choices"][0]
+    assert row["guided_logprob"] == pytest.approx(sum(steered["logprobs"]["token_logprobs"][-own:]), abs=1e-3)

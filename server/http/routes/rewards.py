@@ -1,6 +1,7 @@
 """POST /v1/rewards."""
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -8,8 +9,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Send
 
-from decoders.events import ScoredCandidate
-from decoders.score import Score
+from decoders.events import Result
+from decoders.score import Score, ScoreInfo
 from server.http.body import read_body
 from server.http.json_response import json_response
 from server.http.preset_choice import PresetChoice
@@ -37,13 +38,17 @@ class RewardsWriter(JsonWriter):
             scored_tokens=done.cost.scored_tokens,
             seconds={"queue": queued, **done.cost.seconds},
         )
-        data = [_scored(i, scored) for i, scored in enumerate(done.candidates)]
+        data = [_scored(i, result) for i, result in enumerate(done.results)]
         return json_response(RewardList(object="list", model=self._model, data=data, cost=cost))
 
 
-def _scored(index: int, scored: ScoredCandidate) -> ScoredCompletion:
-    calibrated: dict[str, Any] = {} if scored.calibrated is None else {"calibrated_rewards": scored.calibrated}
-    return ScoredCompletion(index=index, object="reward", rewards=scored.rewards, **calibrated, total=scored.total)
+def _scored(index: int, result: Result) -> ScoredCompletion:
+    optional: dict[str, Any] = {} if result.calibrated is None else {"calibrated_rewards": result.calibrated}
+    measured: dict[str, Any] = {} if result.policy_logprob is None else {"policy_logprob": result.policy_logprob}
+    if result.info is not None:
+        measured["guided_logprob"] = result.diagnostics(ScoreInfo).guided_logprob
+    total = result.scored.total if result.rewards else math.nan
+    return ScoredCompletion(index=index, object="reward", rewards=result.rewards, **optional, total=total, **measured)
 
 
 def router(state: ServerState) -> APIRouter:
@@ -57,8 +62,6 @@ def router(state: ServerState) -> APIRouter:
         arrived = time.perf_counter()
         body = await read_body(request, RewardsBody, choice)
         check_engines(state.loaded.up())
-        with body.client_fields.translated():
-            models.resolve_rewards(body.reward)
         if body.messages is not None:
             prompt = await encode_chat(body.messages, body, text)
         else:
@@ -70,8 +73,16 @@ def router(state: ServerState) -> APIRouter:
             with body.client_fields.translated():
                 text.check(sampling)
         score = Score(
-            completions, body.reward, calibrated=body.calibrated, number=body.rollouts, on_demand=body.on_demand
+            completions,
+            body.reward,
+            calibrated=body.calibrated,
+            number=body.rollouts,
+            on_demand=body.on_demand,
+            policy_logprob=body.policy_logprob,
+            guides=body.guides,
         )
+        with body.client_fields.translated():
+            score.check(models)
         check_budget(score.max_cost(sampling, models), state.settings, "rollouts")
         job = Job(score, "rewards", [(prompt, sampling)], body.seed, arrived, body.client_fields.as_sent)
         return RunResponse(RequestRunner(state, job), lambda send: RewardsWriter(send, state.model))

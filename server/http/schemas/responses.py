@@ -128,6 +128,8 @@ class ScoredCompletion(ResponseModel, frozen=True):
     rewards: Rewards = Field(description="By the reward's name; null where it does not apply.")
     calibrated_rewards: Rewards | None = Field(None, description="Quantiles, if the request has `calibrated`.")
     total: float | None = Field(description="The weighted sum of the rewards; null where none applies.")
+    policy_logprob: float | None = Field(None, description="log pi(y|x) in nats, where `policy_logprob` asks for it.")
+    guided_logprob: float | None = Field(None, description="The same under the guided policy, with `guides`.")
 
 
 class ScoringCost(ResponseModel, frozen=True):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from decoders.base import RewardNames
+from decoders.base import GuideWeights, RewardNames
 from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
 from server.http.schemas.prompt_or_chat import PromptOrChat
@@ -22,6 +22,12 @@ class RewardsBody(PromptOrChat, RolloutSampling, frozen=True, extra="forbid"):
         "read the end-of-sequence token too. A reward model's own chat template closes the turn in any case.",
     )
 
+    policy_logprob: bool = Field(
+        False, description="Add the completions' log-probabilities under the frozen policy, in nats."
+    )
+    guides: GuideWeights = Field(
+        default_factory=dict, description="Add the log-probabilities under the policy with these guides, in nats."
+    )
     calibrated: bool = Field(
         False, description="Add each reward's quantile among samples of the policy; `total` then sums quantiles."
     )
