@@ -11,15 +11,6 @@ from tests.support import guided
 from tests.support.engine import Tiny, settings
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook of this name
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests with engines one after the other in one process, and first: they take most of the time."""
-    engines = [item for item in items if item.get_closest_marker("engine")]
-    for item in engines:
-        item.add_marker(pytest.mark.xdist_group("engine"))
-    items[:] = engines + [item for item in items if item not in set(engines)]
-
-
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
     """`decant serve` on vLLM with tiny random models; started by the first test that asks for it."""
