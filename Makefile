@@ -5,7 +5,6 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 EXTRA  ?= cpu
 BIN     = $(VENV)/bin
-PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 READY   = $(VENV)/.installed-$(EXTRA)
 
 .DEFAULT_GOAL := help
@@ -33,11 +32,8 @@ demo: $(READY)  ## Serve the demo models, send requests, and show what best-of-N
 serve: $(READY)  ## Serve the demo models on 127.0.0.1:8000
 	$(BIN)/decant serve
 
-# Two processes side by side: one for the tests that start engines, whose lines are marked, and one for all others.
-test: SHELL = /bin/bash
 test: $(READY)  ## Run all the tests
-	(set -o pipefail; $(PYTEST) -m engine 2>&1 | sed -u 's/^/[engines] /') & engines=$$!; \
-	$(PYTEST) -m 'not engine'; others=$$?; wait $$engines && exit $$others
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 check: $(READY)  ## Check format, lint, types, Dockerfiles and compose file
 	$(BIN)/ruff format --check .

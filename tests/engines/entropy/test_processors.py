@@ -148,13 +148,21 @@ def test_a_platform_without_logits_processors_refuses(monkeypatch: pytest.Monkey
     assert "TPU" in str(load.unsupported_reason(config()))
 
 
+def test_an_engine_of_another_server_refuses_unless_it_has_the_processor() -> None:
+    assert "decant vllm-args" in str(load.refusal(config(own=["another:Processor"])))
+    assert "decant vllm-args" in str(load.refusal(config()))
+    assert load.refusal(config(own=["another:Processor", load.V2])) is None
+    assert "speculatively" in str(load.refusal(config(object(), own=[load.V1])))
+
+
 def policy(plain: object = None, guided: object = None) -> VllmPolicy:
     """On two engines, with what each has for speculative decoding."""
 
     def engine(speculative: object) -> Any:
         model = SimpleNamespace(try_get_generation_config=lambda: {"eos_token_id": [1, 2]})
         words = SimpleNamespace(eos_token_id=1)
-        return SimpleNamespace(vllm_config=config(speculative), model_config=model, get_tokenizer=lambda: words)
+        loaded = config(speculative, own=[load.V1])
+        return SimpleNamespace(vllm_config=loaded, model_config=model, get_tokenizer=lambda: words)
 
     text = ModelText(tokenizer(8, [0, 3], []), 64, 8)
     return VllmPolicy(engine(plain), "two", text, guided=engine(guided))
