@@ -1,5 +1,6 @@
 """Scoring alone: given completions, no generation but of rollouts."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,8 @@ from decoders.policy import TokenLaw
 
 
 class ScoreInfo(Info, frozen=True):
+    """What is measured of a given completion beside its rewards."""
+
     guided_logprob: float
 
 
@@ -53,8 +56,7 @@ class Score:
         number = self._max_rollouts(models)
         if number and not await missing(prompt, number, models, list(self.weights(models)), sampling):
             number = 0
-        passes = len(self.completions) * (self.policy_logprob + bool(self.guides))
-        return max(len(self.completions), number, passes)
+        return max(len(self.completions), number)
 
     def max_cost(self, sampling: Sampling, models: Models) -> Cost:
         """Return the most that it may draw: the rollouts, where it is allowed to."""
@@ -75,6 +77,14 @@ class Score:
         scores, cost = await score(prompt, self.completions, rewards)
         drawn = [ScoredCandidate(c, own) for c, own in zip(self.completions, scores, strict=True)]
         judged = objective.judge(drawn)
+        results, measuring = await self._measured(prompt, models, judged)
+        yield Done(results, objective.cost + cost + measuring, tuple(judged))
+
+    async def _measured(
+        self, prompt: Prompt, models: Models, judged: Sequence[ScoredCandidate]
+    ) -> tuple[tuple[Result, ...], Cost]:
+        """Return the results with the log-probabilities that are asked for, and what these cost."""
+        started = time.perf_counter()
         results = [Result(candidate) for candidate in judged]
         if self.policy_logprob:
             own = await self._logprobs(prompt, models, TokenLaw())
@@ -84,7 +94,8 @@ class Score:
             infos = [ScoreInfo(guided_logprob=value) for value in guided]
             results = [replace(result, info=info) for result, info in zip(results, infos, strict=True)]
         read = tokens_read(prompt, self.completions) * (self.policy_logprob + bool(self.guides))
-        yield Done(tuple(results), objective.cost + cost + Cost(scored_tokens=read), tuple(judged))
+        seconds = {"score": time.perf_counter() - started}
+        return tuple(results), Cost(scored_tokens=read, seconds=seconds) if read else Cost()
 
     async def _logprobs(self, prompt: Prompt, models: Models, law: TokenLaw) -> list[float]:
         """Return the log-probability of each completion in nats. Raise `InvalidRequest` for one that is too long."""

@@ -116,7 +116,7 @@ def attach(host: Host, settings: Settings, report: Report = lambda _: None) -> L
     if plan is None and settings.guides:
         log.warning(
             "the guides of the settings are not loaded: this engine was started without the flags that "
-            "`decant vllm-args` prints, or with those of other settings"
+            "`decant vllm-args` prints, with those of other settings, or without VLLM_USE_V2_MODEL_RUNNER=0"
         )
         settings = settings.model_copy(update={"guides": {}})
     _announce(settings, f"the engine of this server, {host.engine.model_config.model}", report)

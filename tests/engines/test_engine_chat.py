@@ -92,9 +92,10 @@ def test_what_a_template_strips_of_a_begun_turn_is_not_judged_either(content: st
 def test_tokens_of_texts_and_chats_are_those_of_requests(tiny: Tiny) -> None:
     chat = {"messages": [{"role": "user", "content": "A good answer"}]}
     for fields, path in (({"prompt": "A good answer"}, "/v1/completions"), (chat, "/v1/chat/completions")):
-        told = tiny.post("/tokenize", **fields, return_token_strs=True)
+        tokenized = tiny.post("/tokenize", **fields, return_token_strs=True)
         answer = tiny.post(path, **fields, max_tokens=1)
-        assert told["count"] == len(told["tokens"]) == len(told["token_strs"]) == answer["usage"]["prompt_tokens"]
+        assert tokenized["count"] == answer["usage"]["prompt_tokens"]
+        assert len(tokenized["tokens"]) == len(tokenized["token_strs"]) == tokenized["count"]
     bare = tiny.post("/tokenize", prompt="A good answer", add_special_tokens=False)["tokens"]
     assert bare == tiny.ids("A good answer")
     assert tiny.post("/detokenize", tokens=bare) == {"prompt": "A good answer"}

@@ -63,8 +63,8 @@ def test_a_stream_ends_with_a_comment_that_says_the_same(api: Api) -> None:
     assert done
     assert chunks[-1]["decoding"]["strategy"] == "best_of_n"
     [comment] = [line for line in text.splitlines() if line.startswith(": x-decant-")]
-    told = dict(part.split(": ", 1) for part in comment.removeprefix(": ").split("; "))
-    assert told == {name: value for name, value in headers.items() if name.startswith("x-decant-")}
+    values = dict(part.split(": ", 1) for part in comment.removeprefix(": ").split("; "))
+    assert values == {name: value for name, value in headers.items() if name.startswith("x-decant-")}
     assert text.index(comment) < text.index("data: [DONE]")
 
 

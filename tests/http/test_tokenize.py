@@ -70,10 +70,10 @@ def test_keys_guard_them(keyed: tuple[Api, str]) -> None:
     assert api.http.get("/version").status_code == api.http.get("/ping").status_code == 200
 
 
-def test_versions_are_told(api: Api) -> None:
-    told = ok(api.http.get("/version"))
-    assert told["version"] == VERSION
-    assert told["engine"] is None or told["engine"].startswith("vllm")
+def test_versions_are_shown(api: Api) -> None:
+    versions = ok(api.http.get("/version"))
+    assert versions["version"] == VERSION
+    assert versions["engine"] is None or versions["engine"].startswith("vllm")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -100,8 +100,8 @@ def hosted_plan(guides: Mapping[str, AnyGuide], policy: PolicySettings, config: 
         return None
     made, arguments = plan(guides, policy)
     running = config.model_config.hf_config
-    wanted = arguments["hf_overrides"]
-    same = all(getattr(running, name, None) == wanted[name] for name in ("decant_architecture", "decant_columns"))
+    overrides = arguments["hf_overrides"]
+    same = all(getattr(running, name, None) == overrides[name] for name in ("decant_architecture", "decant_columns"))
     return made if same and PROCESSOR in map(str, config.model_config.logits_processors or ()) else None
 
 

@@ -84,7 +84,7 @@ BODY: dict[str, Noop] = {
         "a chat's special tokens are its template's, and a prompt has its tokenizer's",
         lambda value, body: value is ("messages" not in body),
     ),
-    "cache_salt": _values("all requests share one prefix cache"),
+    "cache_salt": _values("a prefix is cached for all requests with the same guides"),
     "chat_template": _values(_TEMPLATE),
     "chat_template_kwargs": _values(_TEMPLATE, {}),
     "documents": _values(_TEMPLATE, []),
