@@ -43,7 +43,7 @@ def write_files(page: str, folder: Path, port: int = 0) -> None:
 def test_all_blocks_of_these_pages_are_known() -> None:
     assert {page: [block.language for block in of("page") if block.file == page] for page in PAGES_FOR_AUTHORS} == {
         STRATEGY: ["python", "python"],
-        REWARD: ["python", "python", "python", "yaml", "sh", "sh", "json", "sh", "yaml"],
+        REWARD: ["python", "python", "python", "yaml", "sh", "sh", "json", "sh"],
     }
 
 
@@ -113,7 +113,7 @@ def loaded_with(settings: str) -> Loaded:
 def test_the_rewards_score_as_the_page_shows(tmp_path: Path) -> None:
     port = free_port()
     write_files(REWARD, tmp_path, port)
-    [written, _], [_, command, use], [answer] = (shown(REWARD, language) for language in ("yaml", "sh", "json"))
+    [written], [_, command, use], [answer] = (shown(REWARD, language) for language in ("yaml", "sh", "json"))
     loaded = loaded_with(written.text.replace("8001", str(port)))
     with running(tmp_path / "steps_server.py", port), serving(loaded) as api:
         real = curl(command, api.url)
@@ -139,7 +139,7 @@ def test_the_function_s_own_test_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("wrong", "problems"), [(False, []), (True, ["has no 'scroe'"])])
 def test_check_says_what_is_wrong_with_the_function(tmp_path: Path, *, wrong: bool, problems: list[str]) -> None:
     write_files(REWARD, tmp_path)
-    [written, _], [command, *_] = shown(REWARD, "yaml"), shown(REWARD, "sh")
+    [written], [command, *_] = shown(REWARD, "yaml"), shown(REWARD, "sh")
     policy = ROOT / "training" / "garden" / "checkpoints" / "policy"
     text = written.text.replace("/models/policy", str(policy)) + "server: {port: 0}\n"
     (tmp_path / "decant.yaml").write_text(text.replace("terse:score", "terse:scroe") if wrong else text)
@@ -151,15 +151,6 @@ def test_check_says_what_is_wrong_with_the_function(tmp_path: Path, *, wrong: bo
     said = [line for line in done.stderr.splitlines() if line.startswith("decant: ")]
     assert (done.returncode, len(said)) == (2 if wrong else 0, len(problems)), done.stderr
     assert all(problem in line for problem, line in zip(problems, said, strict=True))
-
-
-def test_the_settings_of_models_and_guides_are_read() -> None:
-    [_, written] = shown(REWARD, "yaml")
-    shown_values = yaml.safe_load(written.text)
-    found = read(None, shown_values, {})
-    assert found.problems == []
-    assert found.settings is not None
-    assert found.settings.rewards.keys() == shown_values["rewards"].keys()
 
 
 FAULTY = """
