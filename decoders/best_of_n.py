@@ -32,7 +32,7 @@ from decoders.parts.search_run import SearchRun
 from decoders.parts.selection import Argmax, Argmin, Pessimistic, Softmax
 from decoders.parts.vote import Vote, VoteShare
 from decoders.proposal import check_proposal, propose, runs_of
-from decoders.search import RolloutCount, Search, check_draws_differ
+from decoders.search import RewardSearch, RolloutCount, check_draws_differ
 
 if TYPE_CHECKING:
     Strategy = Decoder  # any of `decoders.STRATEGIES`, which is where this name gets its meaning
@@ -45,7 +45,7 @@ class BestOfNInfo(Info, frozen=True):
     vote: VoteShare | None = Field(None, description="With `select` by vote: the answer read, and its share.")
 
 
-class BestOfN(Search, frozen=True, extra="forbid"):
+class BestOfN(RewardSearch, frozen=True, extra="forbid"):
     """The best of N samples by reward, or of N answers of another strategy.
 
     Law, with p_<(y) = P(r < r(y)) and p_<=(y) = P(r <= r(y)) under pi, for argmax and a fixed N
@@ -72,7 +72,7 @@ class BestOfN(Search, frozen=True, extra="forbid"):
     n: int = Field(8, ge=1, le=256, description="Candidates; the mean of their number with `poisson`.")
     poisson: bool = Field(False, description="Draw 1 + Poisson(n - 1) candidates.")
     select: Select = Field(default_factory=Argmax, description="How the answer is chosen.")
-    rollouts: RolloutCount | Literal["candidates"] | None = Field(  # type: ignore[assignment]  # one word more
+    rollouts: RolloutCount | Literal["candidates"] | None = Field(
         None,
         description="Policy samples behind a calibrated reward; 'candidates' compares the candidates with each other. "
         "By default as many as the server's store is for, or 100.",
@@ -159,13 +159,16 @@ class BestOfN(Search, frozen=True, extra="forbid"):
             check_proposal(self.proposal, models, sampling, self._batch)
 
     @property
+    def rollout_count(self) -> int | None:
+        return None if self.rollouts == "candidates" else self.rollouts
+
+    @property
     def _compares_candidates(self) -> bool:
         return self.calibrated and self.rollouts == "candidates"
 
     @property
     def _batch(self) -> int:
-        default = self.n if self.stop_at is None else 4
-        return min(self.batch or default, self.n)
+        return min(self.batch or (self.n if self.stop_at is None else 4), self.n)
 
     @property
     def _max_draws(self) -> int:
@@ -198,9 +201,9 @@ class BestOfN(Search, frozen=True, extra="forbid"):
         return chosen, kls
 
     def _log_weights(self, left: Sequence[ScoredCandidate]) -> list[float]:
-        totals, texts = _columns(left)
+        totals = [c.total for c in left]
         if isinstance(self.select, Vote):
-            return self.select.log_weights(totals, texts)
+            return self.select.log_weights(totals, [c.candidate.text for c in left])
         return self.select.log_weights(totals)
 
     def _choices(
@@ -241,10 +244,6 @@ class BestOfN(Search, frozen=True, extra="forbid"):
     def _vote_share(self, candidates: Sequence[ScoredCandidate], i: int) -> VoteShare | None:
         if not isinstance(self.select, Vote):
             return None
-        usable = [j for j, c in enumerate(candidates) if math.isfinite(c.total)]
-        return self.select.share_of(usable.index(i), *_columns([candidates[j] for j in usable]))
-
-
-def _columns(candidates: Sequence[ScoredCandidate]) -> tuple[list[float], list[str]]:
-    """Return totals and texts."""
-    return [c.total for c in candidates], [c.candidate.text for c in candidates]
+        usable = [(j, c) for j, c in enumerate(candidates) if math.isfinite(c.total)]
+        place = [j for j, _ in usable].index(i)
+        return self.select.share_of(place, [c.total for _, c in usable], [c.candidate.text for _, c in usable])

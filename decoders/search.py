@@ -1,6 +1,7 @@
 """What all strategies share that choose by reward: the objective, and a run that draws, judges and reports."""
 
 import math
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Annotated
 
@@ -27,19 +28,14 @@ def check_draws_differ(sampling: Sampling, count: int, what: str) -> None:
         raise InvalidRequest(f"At temperature 0 all {what} would be the same: raise it.", "sampling.temperature")
 
 
-class Search(Decoder, frozen=True, extra="forbid"):
-    """A strategy that looks at rewards while it decodes."""
+class RewardSearch(Decoder, frozen=True, extra="forbid"):
+    """A strategy that looks at rewards while it decodes; a subclass says how many rollouts a request may name."""
 
     calibrated: bool = Field(
         False,
         description="Go by each reward's quantile among samples of the frozen policy for the same prompt.",
     )
     transform: Transform = Field(default_factory=Identity, description="Of each calibrated reward, before weighing.")
-    rollouts: RolloutCount | None = Field(
-        None,
-        description="Policy samples behind a calibrated reward; by default as many as the server's store is for, "
-        "or 100.",
-    )
     on_demand: bool = Field(True, description="Draw rollouts that are not stored; otherwise refuse the request.")
 
     def check(self, models: Models, sampling: Sampling) -> None:
@@ -87,7 +83,7 @@ class Search(Decoder, frozen=True, extra="forbid"):
         weights = self.reward_weights(run.models)
         if not self.calibrated:
             return Objective(weights)
-        number = count(self.rollouts, run.models)
+        number = count(self.rollout_count, run.models)
         reference = await rollouts(
             run.prompt, number, run.models, list(weights), run.draws, rng, on_demand=self.on_demand
         )
@@ -106,4 +102,23 @@ class Search(Decoder, frozen=True, extra="forbid"):
 
     def max_rollouts(self, models: Models) -> int:
         """Return how many rollouts it may have to draw."""
-        return count(self.rollouts, models) if self.calibrated and self.on_demand else 0
+        return count(self.rollout_count, models) if self.calibrated and self.on_demand else 0
+
+    @property
+    @abstractmethod
+    def rollout_count(self) -> int | None:
+        """How many policy samples a calibrated reward is to have; None for as many as the store keeps."""
+
+
+class Search(RewardSearch, frozen=True, extra="forbid"):
+    """A strategy that looks at rewards while it decodes."""
+
+    rollouts: RolloutCount | None = Field(
+        None,
+        description="Policy samples behind a calibrated reward; by default as many as the server's store is for, "
+        "or 100.",
+    )
+
+    @property
+    def rollout_count(self) -> int | None:
+        return self.rollouts
