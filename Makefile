@@ -6,9 +6,11 @@ VENV   ?= .venv
 EXTRA  ?= cpu
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.installed-$(EXTRA)
+CLIENTS = .venv-clients
+NODE    = tests/clients/node_modules
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check format garden sentiment guides speed dashboard image-check \
+.PHONY: help install clients demo serve test check format garden sentiment guides speed dashboard image-check \
 	monitoring-check clean
 
 help:  ## Show this list
@@ -26,13 +28,27 @@ $(READY): pyproject.toml
 	if [ $(EXTRA) = cpu ]; then $(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec; fi
 	touch $@
 
+clients: $(CLIENTS)/.installed $(NODE)/.installed  ## Install the clients that the tests run
+
+# The clients' dependencies and vLLM's exclude each other.
+$(CLIENTS)/.installed: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet --progress-bar=on --no-compile -r $<
+	touch $@
+
+# Without Node the tests of its client are skipped.
+$(NODE)/.installed: tests/clients/package.json tests/clients/package-lock.json
+	if command -v npm; then npm ci --prefix tests/clients --no-audit --no-fund; fi
+	mkdir -p $(NODE)
+	touch $@
+
 demo: $(READY)  ## Serve the demo models, send requests, and show what best-of-N gives
 	$(BIN)/decant demo
 
 serve: $(READY)  ## Serve the demo models on 127.0.0.1:8000
 	$(BIN)/decant serve
 
-test: $(READY)  ## Run all the tests
+test: $(READY) clients  ## Run all the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 check: $(READY)  ## Check format, lint, types, Dockerfiles and compose file
@@ -68,5 +84,5 @@ monitoring-check: $(READY)  ## Check every query of dashboard and alerts on a re
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 $(BIN)/python -m docker.checks.monitoring
 
-clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean:  ## Remove the virtual environments and caches
+	rm -rf $(VENV) $(CLIENTS) $(NODE) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

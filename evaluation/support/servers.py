@@ -123,17 +123,21 @@ def vllm_by_shell(line: str, words: list[str], folder: Path, log: Path) -> Itera
         yield url
 
 
+def name_distribution(folder: Path) -> None:
+    """Write a stub into a folder of `PYTHONPATH`: vLLM's command asks for the distribution `vllm`."""
+    stub = folder / "vllm-0.32.0+cpu.dist-info"
+    stub.mkdir()
+    (stub / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
+
+
 @contextmanager
 def _vllm(command: list[str], words: list[str], log: Path | None, environment: dict[str, str]) -> Iterator[str]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         log = log or Path(folder, "log")
         listen = ["--port", str(port), "--host", "127.0.0.1", "--uvicorn-log-level", "warning"]
-        # The command looks for a distribution named `vllm`, and the CPU build has another name: give it a stub.
-        stub = Path(folder, "vllm-0.32.0+cpu.dist-info")
-        stub.mkdir()
-        (stub / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
         path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), folder)))
+        name_distribution(Path(folder))
         variables = {"PYTHONPATH": path, "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_LOGGING_STREAM": "ext://sys.stderr"}
         variables |= environment
         with process([*command, *words, *listen], log, **variables) as child:

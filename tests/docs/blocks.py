@@ -74,8 +74,8 @@ def of(runner: str) -> list[Block]:
 
 def kind(block: Block) -> str | None:
     """Return the name of the runner that runs a block, by its content; None if no runner does."""
-    if block.file == "docs/api.md":
-        return "api"
+    if block.file in ("docs/api.md", "docs/clients.md"):
+        return Path(block.file).stem
     if block.file in PAGES_FOR_AUTHORS:
         return "page"
     if block.language == "json":

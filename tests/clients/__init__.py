@@ -1,0 +1,1 @@
+"""Real clients of the API, each a small program in its own environment."""
