@@ -1,4 +1,4 @@
-"""Bodies that a real client sent to this server, as they were recorded; docs/clients.md has the clients that are run."""
+"""Bodies that a real client sent to this server, as they were recorded; docs/clients.md has those that are run."""
 
 from tests.support.serving import Api, events, ok, refused
 
