@@ -167,7 +167,7 @@ def _load(settings: Settings, made: Prepared, report: Report, host: Host | None 
 
 def _reward_engines(settings: Settings, problems: list[str]) -> "tuple[dict[str, Start], dict[str, str]]":
     """Return what starts the rewards' engines, and each reward's engine; mistakes are appended to `problems`."""
-    from server.engines import vllm_seam as seam
+    from server.engines.rewards import reward_model
 
     starts: dict[str, Start] = {}
     reward_engines: dict[str, str] = {}
@@ -177,7 +177,7 @@ def _reward_engines(settings: Settings, problems: list[str]) -> "tuple[dict[str,
             reward_engines[name] = next(same, name)
             if reward_engines[name] == name:
                 try:
-                    starts[name] = seam.prepare(spec.model, spec.engine, stats=False, runner="pooling")
+                    starts[name] = reward_model.prepare(spec.model, spec.engine)
                 except SettingsError as error:
                     problems += (f"rewards.{name}: {problem}" for problem in error.problems)
     return starts, reward_engines

@@ -31,17 +31,27 @@ Engine: TypeAlias = AsyncLLM
 Start = Callable[[], Engine]
 
 
-def prepare(model: str, arguments: EngineArgs, *, stats: bool, **defaults: Any) -> Start:
+def prepare(
+    model: str,
+    arguments: EngineArgs,
+    *,
+    stats: bool,
+    check: Callable[[VllmConfig], None] | None = None,
+    **defaults: Any,
+) -> Start:
     """Return what starts an engine in a process of its own, and blocks until the engine has loaded.
 
     Args:
         arguments: vLLM's engine arguments, which override `defaults`' and some of Decant's own.
         stats: Put vLLM's own metrics into the process's Prometheus registry. Only one of several engines may, since
             vLLM removes those of an earlier one.
+        check: Is called with the configuration, and may raise `SettingsError`.
 
     Raises `SettingsError` if vLLM refuses the configuration.
     """
     _, config = configure(model, {**defaults, **arguments})
+    if check is not None:
+        check(config)
 
     def start() -> Engine:
         with _start_errors(model):

@@ -7,8 +7,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from server.settings.section import EngineArgs, Section
 
-Template = Literal["own", "policy", "none"]
-"""The chat template by which a reward reads a chat: the reward model's own, the policy's, or none."""
+Template = Literal["own", "policy", "none", "pair"]
+"""How a reward reads a chat: by the reward model's own chat template, by the policy's, by none, or as a pair."""
 
 
 class RewardSettings(Section):
@@ -22,9 +22,19 @@ class ModelReward(RewardSettings):
     activation: bool = Field(False, description="Apply the model's sigmoid or softmax; raw scores by default.")
     template: Template | None = Field(
         None,
-        description="How a chat is read: by the model's own chat template, as the policy's template rendered it, or as "
-        "plain text. By default `own` for a model that has a chat template, else `policy`.",
+        description="How a chat is read: by the model's own chat template, as the policy's template rendered it, as "
+        "plain text, or as a pair of question and answer. By default `own` for a model that has a chat template, else "
+        "`policy`.",
     )
+    chat_template: str | None = Field(
+        None, description="A Jinja template that is the model's own, in place of the one that its tokenizer has."
+    )
+
+    @model_validator(mode="after")
+    def _own_chat_template(self) -> "ModelReward":
+        if self.chat_template is not None and self.template not in (None, "own"):
+            raise ValueError(f"chat_template is read with template: own, and not with {self.template}")
+        return self
 
 
 class ClassifierReward(ModelReward):
@@ -46,6 +56,13 @@ class ProcessReward(ModelReward):
     step_separator: str = Field(
         "\n\n", min_length=1, description="What separates steps in the assistant's turn; blank steps are none."
     )
+    keep_separator: bool = Field(False, description="Read the separator after the tag of the step that it ends.")
+
+    @model_validator(mode="after")
+    def _not_a_pair(self) -> "ProcessReward":
+        if self.template == "pair":
+            raise ValueError("template: pair is read by classifiers alone")
+        return self
 
     @model_validator(mode="after")
     def _product_of_probabilities(self) -> "ProcessReward":
@@ -89,7 +106,7 @@ class HttpReward(RewardSettings):
     api_key_env: str | None = Field(None, description="The environment variable that holds the bearer key.")
     label: int | None = Field(None, ge=0)
     activation: bool = False
-    template: Template | None = Field(
+    template: Literal["own", "policy", "none"] | None = Field(
         None,
         description="How a chat is read: `own` sends messages, the others send text. By default `own`; for "
         "/get_reward, which takes text alone, `policy`.",

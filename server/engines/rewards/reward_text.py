@@ -4,7 +4,9 @@ For a chat, `template` says which one:
     own     the conversation with the completion as its last turn, closed, by the reward model's own chat template
     policy  the prompt as the policy read it and the completion as it was drawn, with nothing that closes the turn
     none    the contents of the messages, a line break between two, without any template
-Without a chat, the completion's text follows the prompt's. Each text has the tokenizer's own special tokens once.
+    pair    the same but for the answer, which is the second text of the tokenizer's pair
+Without a chat, the completion's text follows the prompt's, or makes a pair with it. Each text has the tokenizer's own
+special tokens once.
 """
 
 from dataclasses import dataclass
@@ -20,16 +22,21 @@ DESCRIPTIONS: dict[Template, str] = {
     "own": "chats by its own chat template",
     "policy": "chats by the policy's chat template",
     "none": "chats as plain text",
+    "pair": "chats as a pair of question and answer",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class RewardTokens:
-    """Token ids; those from `start` to `stop` are the completion's, without what a template closes its turn with."""
+    """Token ids; those from `start` to `stop` are the completion's, without what a template closes its turn with.
+
+    `second` is where the second text of a pair begins, for a tokenizer that has token types.
+    """
 
     tokens: Tokens
     start: int
     stop: int
+    second: int | None = None
 
 
 class RewardText:
@@ -52,12 +59,13 @@ class RewardText:
         self._policy = policy
 
     def __str__(self) -> str:
-        ids = "token ids handed over where they are the same" if self.same_tokenizer else "no token ids handed over"
+        handed = self.same_tokenizer and self.template != "pair"
+        ids = "token ids handed over where they are the same" if handed else "no token ids handed over"
         return f"{DESCRIPTIONS[self.template]}; {ids}"
 
     async def uses_policy_ids(self, prompt: Prompt) -> bool:
         """Return whether the prompt's token ids are the ones that its text would be read as."""
-        if not self.same_tokenizer:
+        if not self.same_tokenizer or self.template == "pair":
             return False
         if prompt.messages is not None:
             return self.template == "policy"
@@ -77,6 +85,8 @@ class RewardText:
 
     async def encode(self, prompt: Prompt, completion: str, *, located: bool) -> RewardTokens:
         """Return the ids of the text, by the template; `located` finds which ids are the completion's."""
+        if self.template == "pair":
+            return self._pair(prompt, completion)
         tokens = await self._encode(prompt, completion)
         if not located:
             return RewardTokens(tokens, 0, len(tokens))
@@ -87,6 +97,16 @@ class RewardText:
     async def _encode(self, prompt: Prompt, completion: str) -> Tokens:
         text, special = self.render(prompt, completion)
         return await self._text.read(text, special=special)
+
+    def _pair(self, prompt: Prompt, completion: str) -> RewardTokens:
+        question, answer = self._policy.without_added_tokens(prompt), completion
+        if prompt.messages is not None:
+            *asked, answer = [message["content"] for message in prompt.answered(completion)]
+            question = "\n".join(asked)
+        encoded = self._text.tokenizer(question, answer)
+        tokens = tuple(encoded["input_ids"])
+        types = list(encoded.get("token_type_ids", ()))
+        return RewardTokens(tokens, 0, len(tokens), types.index(1) if 1 in types else None)
 
     def render(self, prompt: Prompt, completion: str) -> tuple[str, bool]:
         """Return prompt and completion as one text, and whether the tokenizer is to add its special tokens to it."""

@@ -1,6 +1,7 @@
 """What a process reward model reads if it scores each step of an answer at a tag after the step.
 
     the turn so far   step_1 tag step_2 tag .. step_n tag   what the chat template closes the turn with
+    (with `keep_separator`, a separator follows each tag but the last)
     reward = reduce(score at tag_i, for the steps i of the completion)
 
 Steps are what lies between separators in the assistant's turn, blank ones left out; a turn that may still go on ends in
@@ -35,6 +36,7 @@ class StepTagger:
         """Raises `SettingsError` if the tag is not one token."""
         assert settings.step_tag is not None
         self._tag_text, self._separator, self._text = settings.step_tag, settings.step_separator, text
+        self._keep = settings.keep_separator
         tokens = text.tokens(self._tag_text, special=False)
         if len(tokens) != 1:
             raise SettingsError(f"step_tag '{self._tag_text}' is not one token of reward model '{settings.model}'")
@@ -53,7 +55,8 @@ class StepTagger:
         if not any(scored):
             return TaggedTokens((), ())
         mark = _unused_mark([prompt.text, prefix, completion, *(m["content"] for m in prompt.messages or ())])
-        content = "".join(f"{step}[{mark}:{i}]" for i, step in enumerate(steps))
+        between = self._separator if self._keep else ""
+        content = between.join(f"{step}[{mark}:{i}]" for i, step in enumerate(steps))
         if self._tag_text in steps[0]:
             content = f"[{mark}:]{content}"
         text, special = reward_text.render(prompt, content)
