@@ -9,6 +9,7 @@ from decoders.core import Prompt, Tokens
 from decoders.errors import InvalidRequest
 from server.engines.rewards.reward_text import RewardText, RewardTokens
 from server.settings import SettingsError, Template
+from tests.support.families.tokenizers import pairs
 from tests.support.reward_text import CHAT, COMPLETION, chat, completed, drawn, encoded, read, text
 from tests.support.templates import BEGUN, CLOSED, MARKED, made
 
@@ -116,6 +117,24 @@ def test_a_completion_is_text_after_text(template: Template, begins: bool) -> No
     assert ids
     assert got.tokens == prompt.tokens + drawn(policy).tokens
     assert got.tokens == (*encoded(policy, "How much wood? A good dog."), 1)
+
+
+def test_question_and_answer_are_the_tokenizers_pair() -> None:
+    """Also for a text, and never by the policy's token ids: these have no types."""
+    policy, reward = made(MARKED, begins=True), pairs("[CLS]", "[SEP]", types=True)
+    asked = ((chat(policy), "Be kind.\nHow much wood?"), (completed(policy), "How much wood?"))
+    for prompt, question in asked:
+        got, ids = read(reward, policy, prompt, drawn(policy), "pair")
+        expected = reward(question, " A good dog.")
+        assert got.tokens == tuple(expected["input_ids"])
+        assert got.second == expected["token_type_ids"].index(1)
+        assert not ids
+    same, ids = read(policy, policy, completed(policy), drawn(policy), "pair")
+    assert (same.tokens, same.second, ids) == (
+        tuple(policy("How much wood?", " A good dog.")["input_ids"]),
+        None,
+        False,
+    )
 
 
 def test_a_template_that_is_not_there_or_refuses_is_told() -> None:
