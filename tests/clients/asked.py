@@ -33,6 +33,15 @@ def assert_best_of_4(answer: str) -> None:
     assert report["decoding"]["results"][0]["draws"] == 4, report
 
 
+def logprob(prompt: str, completion: str) -> float:
+    """Return the policy's log-probability of a completion, in nats, as `/v1/rewards` has it."""
+    fields = {"prompt": prompt, "completions": [completion], "policy_logprob": True}
+    request = urllib.request.Request(f"{URL}/rewards", json.dumps(fields).encode())
+    with urllib.request.urlopen(request) as response:
+        [row] = json.load(response)["data"]
+    return float(row["policy_logprob"])
+
+
 def drawn() -> int:
     """Return how many candidates the server has drawn for best-of-N."""
     with urllib.request.urlopen(f"{URL.removesuffix('/v1')}/metrics") as response:

@@ -21,6 +21,7 @@ assert "".join(text.stream(QUESTION)) == text.invoke(QUESTION)
 for strict in (None, True):
     structured = chat(model=MODEL, max_tokens=200).with_structured_output(Review, method="json_schema", strict=strict)
     assert isinstance(structured.invoke(QUESTION), Review)
+    assert isinstance(list(structured.stream(QUESTION))[-1], Review)
 
 body = chat(model=MODEL, extra_body={"decoding": DECODING})
 preset = chat(model=PRESET)

@@ -1,9 +1,9 @@
-"""llama-index-llms-openai-like: complete, chat, both streamed, async, and each way to ask for a strategy."""
+"""llama-index-llms-openai-like: texts, chats, streams, async, structured output and each way to ask for a strategy."""
 
 import asyncio
 from functools import partial
 
-from asked import DECODING, HEADERS, MODEL, PRESET, QUESTION, URL, assert_best_of_4
+from asked import DECODING, HEADERS, MODEL, PRESET, QUESTION, URL, Review, assert_best_of_4
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
 
@@ -17,6 +17,13 @@ for llm in (seeded(), seeded(is_chat_model=False)):
 whole = seeded().chat(turns).message.content
 assert "".join(part.delta or "" for part in seeded().stream_chat(turns)) == whole
 assert asyncio.run(seeded().achat(turns)).message.content == whole
+
+# At its default temperature, .1, random weights may write blanks between the parts of an object without end.
+loose = like(model=MODEL, max_tokens=200, temperature=1.0, should_use_structured_outputs=True)
+structured = loose.as_structured_llm(Review)
+assert isinstance(structured.complete(QUESTION).raw, Review)
+*_, last = structured.stream_chat(turns)
+assert isinstance(last.raw, Review)
 
 body = like(model=MODEL, additional_kwargs={"extra_body": {"decoding": DECODING}})
 preset = like(model=PRESET)

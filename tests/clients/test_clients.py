@@ -32,6 +32,7 @@ RUNS = {
 }
 PROXY = "http://127.0.0.1:9"  # where nothing listens, for whatever would leave this machine
 ENVIRONMENT = {
+    "PYTHONDONTWRITEBYTECODE": "",  # they are installed without bytecode: the first run writes what it needs
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
