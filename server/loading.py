@@ -13,6 +13,7 @@ from decoders.models import Models, Reward
 from decoders.testing import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from server.calibration.store import open_store
 from server.engines.rewards.build import build_reward, share_engine
+from server.engines.rewards.raw_reward import ModelHere, RawReward
 from server.engines.rewards.reward_timeout import RewardWithTimeout
 from server.engines.text import Text
 from server.engines.toy_text import ToyText
@@ -45,6 +46,8 @@ class Loaded:
     kinds: dict[str, str] = field(default_factory=dict)  # of rewards, by name
     engines: "dict[str, Engine]" = field(default_factory=dict)
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    raw: dict[str, RawReward] = field(default_factory=dict)
+    """Rewards whose models run here, as pooling models, by name."""
     hosted: bool = False
     """Whether another server runs the policy's engine, and ends it."""
 
@@ -151,10 +154,13 @@ def _load(settings: Settings, made: Prepared, report: Report, host: Host | None 
         text = seam.model_text(*(engines[name] for name in ENGINES if name in engines), rendering=rendering)
         policy = VllmPolicy(engines[POLICY], settings.policy.served_name, text, guides, made.plan, engines.get(GUIDED))
         rewards: dict[str, Reward] = {}
+        raw: dict[str, RawReward] = {}
         for name, spec in settings.rewards.items():
             reward, reads = build_reward(spec, policy, text, engines.get(made.reward_engines.get(name, "")), closers)
             report(f"reward '{name}': {reads}")
             rewards[name] = RewardWithTimeout(name, reward, spec.timeout_s)
+            if isinstance(reward, ModelHere):
+                raw[name] = reward.raw
     except BaseException:
         with ThreadPoolExecutor(1) as thread:  # a thread has no running event loop
             closing = _close(closers, _own(engines, hosted=host is not None))
@@ -162,7 +168,7 @@ def _load(settings: Settings, made: Prepared, report: Report, host: Host | None 
         if failure is not None:
             log.error("engines or rewards that had started could not be closed", exc_info=failure)
         raise
-    return Loaded(Models(policy, rewards, store), text, kinds, engines, closers, hosted=host is not None)
+    return Loaded(Models(policy, rewards, store), text, kinds, engines, closers, raw, hosted=host is not None)
 
 
 def _reward_engines(settings: Settings, problems: list[str]) -> "tuple[dict[str, Start], dict[str, str]]":

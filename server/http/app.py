@@ -13,7 +13,7 @@ from server.errors import UnsupportedEndpoint
 from server.http import auth, openapi
 from server.http.errors import error_response
 from server.http.json_response import json_response
-from server.http.routes import generate, models, operations, reports, rewards, tokenize
+from server.http.routes import generate, models, operations, pooling, reports, rewards, tokenize
 from server.http.schemas.server_responses import ErrorAnswer, ErrorDetail
 from server.loading import Loaded
 from server.runtime.outcomes import refusal
@@ -29,7 +29,7 @@ def create_app(loaded: Loaded, settings: ServerSettings | None = None, presets: 
     app = FastAPI(title="Decant", redirect_slashes=False)
     app.openapi_schema = openapi.document()
     app.state.server = state
-    for route in (generate, rewards, reports, models, tokenize, operations):
+    for route in (generate, rewards, pooling, reports, models, tokenize, operations):
         app.include_router(route.router(state))
     app.add_exception_handler(DecantError, _refused)
     app.add_exception_handler(HTTPException, _http_error)

@@ -19,7 +19,7 @@ from server.http.errors import error_response
 from server.settings import SettingsError
 
 PREFIX = "dk-"
-GUARDED = ("/v1", "/tokenize", "/detokenize")
+GUARDED = ("/v1", "/tokenize", "/detokenize", "/classify", "/pooling", "/score")
 OWNER = "decant_owner"  # where a request's scope has the digest of its key
 _LINE = re.compile(r"(?P<name>[\w.-]{1,64}):(?P<digest>[0-9a-f]{64})")
 
@@ -65,7 +65,7 @@ def _digest(key: str) -> str:
 
 
 class KeyGate:
-    """Middleware that lets a request to /v1, /tokenize or /detokenize through if it carries a known key.
+    """Middleware that lets a request to one of `GUARDED` through if it carries a known key.
 
     Args:
         digests: the hashes of the known keys.

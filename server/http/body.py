@@ -21,16 +21,21 @@ async def read_body(request: Request, kind: type[Parsed], choice: PresetChoice) 
 
     Raises `InvalidRequest`, `BodyTooLarge`, `UnknownModel`.
     """
-    raw = await _read(request)
-    try:
-        data: Any = from_json(raw, allow_inf_nan=False)
-    except ValueError as error:
-        raise InvalidRequest(f"The body is not JSON: {error}.") from error
+    data = await read_json(request)
     if isinstance(data, dict) and issubclass(kind, Body):
         data = choice.with_preset(data, request.headers.get(HEADER))
     body = parse(kind, data)
     choice.check_model(body.model)
     return body
+
+
+async def read_json(request: Request) -> Any:
+    """Return the request's body, read as JSON. Raises `InvalidRequest`, `BodyTooLarge`."""
+    raw = await _read(request)
+    try:
+        return from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.") from error
 
 
 async def _read(request: Request) -> bytes:

@@ -13,11 +13,13 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from server.http.auth import GUARDED
 from server.http.errors import ERRORS
+from server.http.schemas import pooling_responses as p
 from server.http.schemas import responses as r
 from server.http.schemas import server_responses as s
 from server.http.schemas import tokenize as t
 from server.http.schemas.chat import ChatBody
 from server.http.schemas.completions import CompletionsBody
+from server.http.schemas.pooling import ClassifyBody, PoolingBody, ScoreBody
 from server.http.schemas.reports import KeptReport
 from server.http.schemas.rewards import RewardsBody
 
@@ -49,6 +51,10 @@ OPERATIONS: dict[tuple[Literal["get", "post"], str], Operation] = {
         "Answer a chat", r.ChatCompletion, ChatBody, r.ChatCompletionChunk, GENERATING
     ),
     ("post", "/v1/rewards"): Operation("Score completions", r.RewardList, RewardsBody, None, GENERATING),
+    ("post", "/classify"): Operation("Classify texts or a chat", p.Classification, ClassifyBody, None, GENERATING),
+    ("post", "/pooling"): Operation("Give a reward model's outputs", p.Pooling, PoolingBody, None, GENERATING),
+    ("post", "/score"): Operation("Score pairs of texts", p.PairScores, ScoreBody, None, GENERATING),
+    ("post", "/v1/score"): Operation("The same as /score", p.PairScores, ScoreBody, None, GENERATING),
     ("get", "/v1/reports/{answer}"): Operation(
         "Show how an earlier answer was chosen", KeptReport, errors=(401, 404), parameter="answer"
     ),

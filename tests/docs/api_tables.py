@@ -16,6 +16,7 @@ from server.http.schemas import noops
 from server.http.schemas.chat import ChatBody, ChatMessage
 from server.http.schemas.common import Body, StreamOptions
 from server.http.schemas.completions import CompletionsBody
+from server.http.schemas.pooling import ClassifyBody, PoolingBody, ScoreBody
 from server.http.schemas.rewards import RewardsBody
 from server.http.schemas.sampling import ResponseFormat, StructuredOutputs
 from server.http.schemas.tokenize import DetokenizeBody, TokenizeBody
@@ -23,7 +24,7 @@ from tests.docs.blocks import ROOT
 
 PAGE = ROOT / "docs" / "api.md"
 TABLE = re.compile(r"<!-- (\w+): (\w+) -->\n((?:\|.*\n)*)")
-APART = ("Usage", "DecodingReport")  # objects that have a table of their own
+APART = ("Usage", "PoolingUsage", "DecodingReport")  # objects that have a table of their own
 SCHEMAS: dict[str, Any] = document()["components"]["schemas"]
 KINDS: dict[str, type[BaseModel]] = {
     kind.__name__: kind
@@ -31,10 +32,13 @@ KINDS: dict[str, type[BaseModel]] = {
         Body,
         ChatBody,
         ChatMessage,
+        ClassifyBody,
         CompletionsBody,
         DetokenizeBody,
+        PoolingBody,
         ResponseFormat,
         RewardsBody,
+        ScoreBody,
         StreamOptions,
         StructuredOutputs,
         TokenizeBody,
@@ -69,12 +73,11 @@ def _endpoints(_: str) -> Iterator[Row]:
 
 
 def _body(name: str) -> Iterator[Row]:
-    """The fields of a request. What completions and chats share is in `Body`, and not repeated for each."""
+    """The fields of a request. What is in a table of a class that it extends is not repeated."""
     model = SCHEMAS["CompletionsBody" if name == "Body" else name]
     kind: type[BaseModel] = KINDS[name]
-    fields = kind.model_fields.keys() - (
-        Body.model_fields.keys() if kind is not Body and issubclass(kind, Body) else ()
-    )
+    extended = (other for other in KINDS.values() if other is not kind and issubclass(kind, other))
+    fields = kind.model_fields.keys() - {field for other in extended for field in other.model_fields}
     for field, schema in model["properties"].items():
         if field in fields:
             default = "required" if field in model.get("required", ()) else _default(schema.get("default"))

@@ -85,6 +85,42 @@ def test_a_completion_cut_by_a_stop_string_is_scored_as_it_is_returned(tiny: Tin
     assert answer["decoding"]["results"][0]["rewards"]["default"] == pytest.approx(expected, abs=1e-4)
 
 
+def test_pooling_endpoints_give_the_models_own_outputs(tiny: Tiny) -> None:
+    """Of the text as it stands, with the model's activation by default; `label`, `reduce` and steps do not count."""
+    words = tokenizer(tiny.models["classifier"])
+    texts = ["The quick fox", "A good dog."]
+    ids = [words.encode(text) for text in texts]
+    raw = [float(classify(tiny.models["classifier"], own)[0]) for own in ids]
+    for given in (texts, ids):
+        answer = tiny.post("/classify", input=given)
+        probs = [pytest.approx([1 / (1 + math.exp(-value))], abs=1e-5) for value in raw]
+        assert [row["probs"] for row in answer["data"]] == probs
+        assert {(row["label"], row["num_classes"]) for row in answer["data"]} == {("LABEL_0", 1)}
+        assert answer["usage"]["prompt_tokens"] == sum(map(len, ids))
+    pooled = tiny.post("/pooling", input=texts[0], model="default", use_activation=False)
+    assert pooled["data"] == [{"index": 0, "object": "pooling", "data": [pytest.approx(raw[0], abs=1e-4)]}]
+    chat = [{"role": "user", "content": "The quick"}, {"role": "assistant", "content": " fox"}]
+    for reply in (False, True):
+        said = words.apply_chat_template(chat, add_generation_prompt=reply, return_dict=False)
+        answer = tiny.post("/classify", messages=chat, add_generation_prompt=reply, use_activation=False)
+        expected = float(classify(tiny.models["classifier"], said)[0])
+        assert answer["data"][0]["probs"] == [pytest.approx(expected, abs=1e-4)]
+    scored = tiny.post("/score", queries=texts[0], documents=texts, use_activation=False)
+    for text, row in zip(texts, scored["data"], strict=True):
+        both = words(texts[0], text)["input_ids"]
+        assert row["score"] == pytest.approx(float(classify(tiny.models["classifier"], both)[0]), abs=1e-4)
+    for name in ("steps", "tagged"):
+        [row] = tiny.post("/pooling", model=name, input=texts[0], task="token_classify")["data"]
+        each = classify(tiny.models["process"], ids[0], "TokenClassification").sigmoid().tolist()
+        assert row["data"] == [pytest.approx(one, abs=1e-5) for one in each]
+        for path, body in (("/classify", {"input": "a"}), ("/score", {"text_1": "a", "text_2": "b"})):
+            refusal = tiny.client.post(path, json={**body, "model": name})
+            assert (refusal.status_code, refusal.json()["error"]["param"]) == (400, "model")
+    for given in ("word " * 2000, [99999]):
+        refusal = tiny.client.post("/pooling", json={"input": given})
+        assert (refusal.status_code, refusal.json()["error"]["param"]) == (400, "input")
+
+
 def test_best_of_n_returns_the_best_and_its_reward_rises_with_n(tiny: Tiny) -> None:
     means = []
     for n in (1, 4, 16):

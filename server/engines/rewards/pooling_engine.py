@@ -32,13 +32,13 @@ class PoolingEngine:
         self._reads_last = pooler is not None and pooler.seq_pooling_type == "LAST"
         self._padding: int | None = getattr(config.hf_config.get_text_config(), "pad_token_id", None)
 
-    async def whole(self, tokens: Tokens, *, activation: bool, second: int | None = None) -> Row:
+    async def whole(self, tokens: Tokens, *, activation: bool | None, second: int | None = None) -> Row:
         """Return the numbers of a whole text: [outputs].
 
         A model that has numbers for tokens alone, as reward models with a head of their own do, has them at the last.
 
         Args:
-            activation: Apply the model's sigmoid or softmax.
+            activation: Apply the model's sigmoid or softmax; None leaves that to vLLM.
             second: Where the second text of a pair begins, for a model with token types.
 
         Raises `UnreadableText` for a text that is too long, and `RewardFailed`.
@@ -50,7 +50,7 @@ class PoolingEngine:
             params.extra_kwargs = {"compressed_token_type_ids": second}
         return [float(value) for value in await self._encode(tokens, params)]
 
-    async def each(self, tokens: Tokens, *, activation: bool, step_tag: int | None = None) -> list[Row]:
+    async def each(self, tokens: Tokens, *, activation: bool | None, step_tag: int | None = None) -> list[Row]:
         """Return the numbers of each token, or of each `step_tag` if the model has no others: [tokens, outputs]."""
         params = PoolingParams(task="token_classify", use_activation=activation)
         if self.at_steps:

@@ -103,10 +103,8 @@ class RewardText:
         if prompt.messages is not None:
             *asked, answer = [message["content"] for message in prompt.answered(completion)]
             question = "\n".join(asked)
-        encoded = self._text.tokenizer(question, answer)
-        tokens = tuple(encoded["input_ids"])
-        types = list(encoded.get("token_type_ids", ()))
-        return RewardTokens(tokens, 0, len(tokens), types.index(1) if 1 in types else None)
+        tokens, second = paired(self._text, question, answer)
+        return RewardTokens(tokens, 0, len(tokens), second)
 
     def render(self, prompt: Prompt, completion: str) -> tuple[str, bool]:
         """Return prompt and completion as one text, and whether the tokenizer is to add its special tokens to it."""
@@ -126,6 +124,13 @@ def plain_text(prompt: Prompt, completion: str, template: Template, policy: Mode
     if prompt.messages is not None and template == "none":
         return "\n".join(message["content"] for message in prompt.answered(completion))
     return (prompt.text if policy is None else policy.without_added_tokens(prompt)) + completion
+
+
+def paired(text: ModelText, first: str, second: str) -> tuple[Tokens, int | None]:
+    """Return the tokenizer's pair of two texts, and where the second begins if the tokenizer has token types."""
+    encoded = text.tokenizer(first, second)
+    types = list(encoded.get("token_type_ids", ()))
+    return tuple(encoded["input_ids"]), types.index(1) if 1 in types else None
 
 
 def _common_prefix(one: Tokens, other: Tokens) -> int:

@@ -8,8 +8,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from decoders.core import Candidate, Prompt
 from decoders.parts.concurrency import together
 from server.engines.rewards.pooling_engine import PoolingEngine
+from server.engines.rewards.raw_reward import RawReward
 from server.engines.rewards.reward_text import RewardText
 from server.engines.rewards.step_tags import StepTagger
+from server.engines.rewards.vllm_raw_reward import VllmRawReward
 from server.engines.text.model_text import ModelText
 from server.settings import ClassifierReward, ProcessReward, SettingsError
 
@@ -34,6 +36,7 @@ class VllmReward:
         """Raises `SettingsError` for settings that the model does not support."""
         self._settings = settings
         self._pooling = PoolingEngine(engine)
+        self.raw: RawReward = VllmRawReward(engine, text, templated=settings.chat_template is not None)
         self._tagger = None
         if isinstance(settings, ProcessReward) and settings.step_tag is not None:
             self._tagger = StepTagger(settings, text)

@@ -28,10 +28,14 @@ class Noop:
     accepts: Callable[[Any, Mapping[str, Any]], bool]
 
 
-def _values(reason: str, *values: object) -> Noop:
-    known = [(type(value), value) for value in values]  # 0 is not false, nor 1 true
-    schema: Json = {"enum": list(values)} if values else {"type": "null"}
+def values(reason: str, *accepted: object) -> Noop:
+    """Return a field of which these values are accepted, and the reason why others are refused."""
+    known = [(type(value), value) for value in accepted]  # 0 is not false, nor 1 true
+    schema: Json = {"enum": list(accepted)} if accepted else {"type": "null"}
     return Noop(schema, reason, lambda value, _: (type(value), value) in known)
+
+
+_values = values
 
 
 def _any(kind: type, name: str) -> Noop:

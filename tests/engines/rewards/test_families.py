@@ -13,6 +13,7 @@ from tests.support.families.classifiers import CLASSIFIERS, ends_as_padded, logi
 from tests.support.families.family import ANSWERS, CHATS, ENGINE, TEXTS, Family, Json, answered
 from tests.support.families.reward_heads import REWARD_HEADS
 from tests.support.families.unknown import UNKNOWN
+from tests.support.reference import tokenizer
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -73,6 +74,12 @@ def test_padding_that_ends_an_answer_is_not_read(twins: Path, scored: Json) -> N
     padded = logits(twins / "gpt2", input_ids=[*ids, words.eos_token_id])[0]
     assert float(padded) == pytest.approx(float(logits(twins / "gpt2", input_ids=ids)[0]), abs=1e-6)
     assert scored["gpt2"]["text"] == pytest.approx(float(padded), abs=1e-4)
+
+
+def test_score_compares_two_texts_with_their_token_types(twins: Path, scored: Json) -> None:
+    path = twins / "bert_pair"
+    assert scored["bert_pair"]["raw"] == [pytest.approx(float(logits(path, **tokenizer(path)(*TEXTS))[0]), abs=1e-4)]
+    assert scored["qwen_rm"]["raw"] is None
 
 
 @pytest.mark.parametrize("name", UNKNOWN)

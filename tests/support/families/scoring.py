@@ -47,7 +47,11 @@ def _scores(spec: Any, policy: Any) -> Json:
     try:
         reward, _ = build_reward(spec, policy, policy, engine, [])
         with asyncio.Runner() as runner:
-            return {"chats": runner.run(_chats(reward, policy)), "text": runner.run(_text(reward, policy))}
+            return {
+                "chats": runner.run(_chats(reward, policy)),
+                "text": runner.run(_text(reward, policy)),
+                "raw": runner.run(_raw(reward)),
+            }
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
     finally:
@@ -66,6 +70,14 @@ async def _text(reward: Any, policy: Any) -> float:
     prompt, completion = TEXTS
     [score] = await reward.score(await policy.encode(prompt), [await policy.completion(completion, ended=True)])
     return float(score)
+
+
+async def _raw(reward: Any) -> list[float] | None:
+    """Return what `/score` reads of two texts, without a head's activation, if the model has numbers for pairs."""
+    if await reward.raw.task() != "classify":
+        return None
+    read = await reward.raw.pair(*TEXTS)
+    return list(await reward.raw.whole(read, activation=False))
 
 
 if __name__ == "__main__":
