@@ -113,11 +113,12 @@ def test_pooling_endpoints_give_the_models_own_outputs(tiny: Tiny) -> None:
         [row] = tiny.post("/pooling", model=name, input=texts[0], task="token_classify")["data"]
         each = classify(tiny.models["process"], ids[0], "TokenClassification").sigmoid().tolist()
         assert row["data"] == [pytest.approx(one, abs=1e-5) for one in each]
-        for path, body in (("/classify", {"input": "a"}), ("/score", {"text_1": "a", "text_2": "b"})):
-            refusal = tiny.client.post(path, json={**body, "model": name})
+        for path, asked in (("/classify", {"input": "a"}), ("/score", {"text_1": "a", "text_2": "b"})):
+            refusal = tiny.client.post(path, json={**asked, "model": name})
             assert (refusal.status_code, refusal.json()["error"]["param"]) == (400, "model")
-    for given in ("word " * 2000, [99999]):
-        refusal = tiny.client.post("/pooling", json={"input": given})
+    bad: list[dict[str, Any]] = [{"input": "word " * 2000}, {"input": [99999]}]
+    for body in bad:
+        refusal = tiny.client.post("/pooling", json=body)
         assert (refusal.status_code, refusal.json()["error"]["param"]) == (400, "input")
 
 
