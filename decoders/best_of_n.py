@@ -88,6 +88,8 @@ class BestOfN(RewardSearch, frozen=True, extra="forbid"):
     )
 
     async def decode(self, prompt: Prompt, models: Models, sampling: Sampling, rng: Rng) -> Run:
+        if isinstance(self.select, Vote):
+            self.select.check(prompt)
         # 1. N, or the most that early stopping may draw.
         limit = 1 + rng.draw(poisson_log_pmf(self.n - 1)) if self.poisson else self.n
         run = self.new_run(prompt, models, sampling, rng)
@@ -101,7 +103,7 @@ class BestOfN(RewardSearch, frozen=True, extra="forbid"):
             candidates = run.objective.judge(drawn)
         # 3. i ~ select(r_1 .. r_N).
         with run.selecting():
-            chosen, kls = self._select(candidates, sampling.n, limit, rng)
+            chosen, kls = self._select(candidates, limit, run)
         for index, i in enumerate(chosen):
             yield Step(candidates[i].candidate, index)
         choices = self._choices(candidates, chosen, kls, limit, run)
@@ -176,34 +178,32 @@ class BestOfN(RewardSearch, frozen=True, extra="forbid"):
 
     def _enough(self, candidates: Sequence[ScoredCandidate], objective: Objective, n: int) -> bool:
         """Return whether `n` candidates can be used, and the best is good enough to stop at."""
-        if self.stop_at is None:
-            return False
         levels = [objective.level(c) for c in candidates if math.isfinite(c.total)]
-        return len(levels) >= n and max(levels) >= self.stop_at
+        return self.stop_at is not None and len(levels) >= n and max(levels) >= self.stop_at
 
     def _select(
-        self, candidates: Sequence[ScoredCandidate], n: int, limit: int, rng: Rng
+        self, candidates: Sequence[ScoredCandidate], limit: int, run: SearchRun
     ) -> tuple[list[int], list[float]]:
-        """Return `n` candidates in order of choice, and `selection_kl` of each choice among `limit` draws.
+        """Return the results in order of choice, and `selection_kl` of each choice among `limit` draws.
 
         Draws that early stopping saved, and those already chosen, count as draws chosen with probability zero.
         """
+        n = run.sampling.n
         left = [i for i, c in enumerate(candidates) if math.isfinite(c.total)]
         if len(left) < n:
             message = f"{len(left)} of {len(candidates)} candidates have a finite reward; {n} results are asked for."
             raise NoUsableReward(message)
-        chosen: list[int] = []
-        kls: list[float] = []
+        chosen, kls = list[int](), list[float]()
         for _ in range(n):
-            log_weights = self._log_weights([candidates[i] for i in left])
+            log_weights = self._log_weights([candidates[i] for i in left], run.prompt)
             kls.append(selection_kl(normalise(log_weights), limit))
-            chosen.append(left.pop(rng.draw(log_weights)))
+            chosen.append(left.pop(run.rng.draw(log_weights)))
         return chosen, kls
 
-    def _log_weights(self, left: Sequence[ScoredCandidate]) -> list[float]:
+    def _log_weights(self, left: Sequence[ScoredCandidate], prompt: Prompt) -> list[float]:
         totals = [c.total for c in left]
         if isinstance(self.select, Vote):
-            return self.select.log_weights(totals, [c.candidate.text for c in left])
+            return self.select.log_weights(totals, [prompt.reply(c.candidate) for c in left])
         return self.select.log_weights(totals)
 
     def _choices(
@@ -219,7 +219,7 @@ class BestOfN(RewardSearch, frozen=True, extra="forbid"):
             Choice(
                 i,
                 self._kl(nats, candidates[i], rank, limit, run.sampling) if known else None,
-                BestOfNInfo(draws=len(candidates), vote=self._vote_share(candidates, i)),
+                BestOfNInfo(draws=len(candidates), vote=self._vote_share(candidates, i, run.prompt)),
             )
             for rank, (i, nats) in enumerate(zip(chosen, kls, strict=True), 1)
         ]
@@ -241,9 +241,9 @@ class BestOfN(RewardSearch, frozen=True, extra="forbid"):
             return KL(atomic_kl(limit, math.fsum(t.logprob for t in logprobs)), "atomic")
         return KL(best_of_n_kl(limit), "order_statistic_bound")
 
-    def _vote_share(self, candidates: Sequence[ScoredCandidate], i: int) -> VoteShare | None:
+    def _vote_share(self, candidates: Sequence[ScoredCandidate], i: int, prompt: Prompt) -> VoteShare | None:
         if not isinstance(self.select, Vote):
             return None
         usable = [(j, c) for j, c in enumerate(candidates) if math.isfinite(c.total)]
         place = [j for j, _ in usable].index(i)
-        return self.select.share_of(place, [c.total for _, c in usable], [c.candidate.text for _, c in usable])
+        return self.select.share_of(place, [c.total for _, c in usable], [prompt.reply(c.candidate) for _, c in usable])

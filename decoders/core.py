@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
+from decoders.reply import AnswerParser, Reply
+
 Tokens = tuple[int, ...]
 Finish = Literal["stop", "length"]
 Rewards = Mapping[str, float | None]
@@ -14,21 +16,33 @@ Rewards = Mapping[str, float | None]
 class Prompt:
     """What the policy continues: token ids of its own vocabulary and the text they stand for.
 
-    `messages` is the chat that was rendered to it, for a reward model with a chat template of its own. `continues` says
-    that the last message is the beginning of the assistant's turn, which the policy continues.
+    `messages` is the chat that was rendered to it, for a reward model with a chat template of its own, and `tools` are
+    what it may call; both as OpenAI's API has them. `continues` says that the last message is the beginning of the
+    assistant's turn, which the policy continues. `parser` takes answers apart; without one an answer is its text.
     """
 
     tokens: Tokens
     text: str
-    messages: tuple[Mapping[str, str], ...] | None = None
+    messages: tuple[Mapping[str, Any], ...] | None = None
     continues: bool = False
+    tools: tuple[Mapping[str, Any], ...] = ()
+    parser: AnswerParser | None = field(default=None, compare=False)
 
-    def answered(self, completion: str) -> tuple[Mapping[str, str], ...]:
+    def reply(self, candidate: "Candidate") -> Reply:
+        """Return a completion of this prompt taken apart."""
+        if self.parser is None:
+            return Reply(candidate.text, candidate.text)
+        return self.parser.read(candidate.tokens, candidate.text)
+
+    def answered(self, completion: str | Reply) -> tuple[Mapping[str, Any], ...]:
         """Return the chat with the assistant's finished turn as one message, its beginning in the prompt included."""
+        said = Reply(completion, completion) if isinstance(completion, str) else completion
+        content = (said.content or "") if said.tool_calls else said.text
+        calls = {"tool_calls": [call.as_openai() for call in said.tool_calls]} if said.tool_calls else {}
         messages = self.messages or ()
         if self.continues and messages:
-            return (*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + completion})
-        return (*messages, {"role": "assistant", "content": completion})
+            return (*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + content, **calls})
+        return (*messages, {"role": "assistant", "content": content, **calls})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +151,7 @@ class Sampling:
     skip_special_tokens: bool = True
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    thinking_token_budget: int | None = None
     grammar: Grammar | None = None
     guides: Mapping[str, float] = field(default_factory=dict)
     stream: bool = False
@@ -165,6 +180,7 @@ class Sampling:
             and self.allowed_token_ids is None
             and not self.bad_words
             and self.min_tokens == 0
+            and self.thinking_token_budget is None
             and self.grammar is None
         )
 

@@ -38,13 +38,15 @@ async def serve(settings: Settings, *, toy: bool) -> bool:
 
 def vllm_args(settings: Settings) -> list[str]:
     """Return the words behind `vllm serve` for a server that Decant works in. Raises `SettingsError`."""
+    from server.engines.chat_rendering import rendering_arguments
     from server.engines.vllm_flags import serve_flags
     from server.loading import policy_arguments
 
     if settings.guided_engine is not None:
         raise SettingsError("guided_engine: inside `vllm serve` guides run in its own engine; leave it out")
-    arguments, _ = policy_arguments(settings.policy, settings.guides)
-    return serve_flags(settings.policy.model, settings.policy.served_name, arguments)
+    policy = settings.policy
+    arguments, _ = policy_arguments(policy, settings.guides)
+    return serve_flags(policy.model, policy.served_name, arguments, rendering_arguments(policy))
 
 
 async def fill_store(

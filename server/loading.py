@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from decoders.models import Models, Reward
 from decoders.testing import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from server.calibration.store import open_store
 from server.engines.rewards.build import build_reward, share_engine
 from server.engines.rewards.raw_reward import ModelHere, RawReward
+from server.engines.rewards.reward_input import reads
 from server.engines.rewards.reward_timeout import RewardWithTimeout
 from server.engines.text import Text
 from server.engines.toy_text import ToyText
@@ -29,6 +30,8 @@ from server.settings import (
 )
 
 if TYPE_CHECKING:
+    from vllm.renderers.online_renderer import OnlineRenderer
+
     from server.engines.guided.plan import Plan
     from server.engines.vllm_seam import Engine, Start
 
@@ -62,11 +65,10 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Host:
-    """Another server's engine for the policy, and how that server renders chats."""
+    """Another server's engine for the policy, and how that server renders chats and reads answers."""
 
     engine: "Engine"
-    chat_template: str | None = None
-    template_values: Mapping[str, Any] = field(default_factory=dict)
+    online: "OnlineRenderer"
 
 
 def toy(settings: Settings | None = None) -> Loaded:
@@ -141,24 +143,25 @@ def _announce(settings: Settings, policy: str, report: Report) -> None:
 def _load(settings: Settings, made: Prepared, report: Report, host: Host | None = None) -> Loaded:
     """Start the engines that are prepared, and load the rewards beside them and the host's."""
     from server.engines import vllm_seam as seam
+    from server.engines.chat_rendering import online_renderer
     from server.engines.policy import VllmPolicy
 
     kinds: dict[str, str] = {name: spec.kind for name, spec in settings.rewards.items()}
     guides: dict[str, str] = {name: spec.kind for name, spec in settings.guides.items()}
     engines: dict[str, Engine] = {} if host is None else {POLICY: host.engine}
-    rendering = (None, {}) if host is None else (host.chat_template, host.template_values)
     store = open_store(settings)
     closers: list[Callable[[], Awaitable[None]]] = [] if store is None else [store.aclose]
     try:
         seam.start_all(made.starts, engines)
-        text = seam.model_text(*(engines[name] for name in ENGINES if name in engines), rendering=rendering)
+        online = online_renderer(engines[POLICY], settings.policy) if host is None else host.online
+        text = seam.policy_text(online, *(engines[name] for name in ENGINES if name in engines))
         policy = VllmPolicy(engines[POLICY], settings.policy.served_name, text, guides, made.plan, engines.get(GUIDED))
         rewards: dict[str, Reward] = {}
         raw: dict[str, RawReward] = {}
         for name, spec in settings.rewards.items():
-            reward, reads = build_reward(spec, policy, text, engines.get(made.reward_engines.get(name, "")), closers)
-            report(f"reward '{name}': {reads}")
-            rewards[name] = RewardWithTimeout(name, reward, spec.timeout_s)
+            reward, what = build_reward(spec, policy, text, engines.get(made.reward_engines.get(name, "")), closers)
+            report(f"reward '{name}': {what}")
+            rewards[name] = RewardWithTimeout(name, reads(reward, spec), spec.timeout_s)
             if isinstance(reward, ModelHere):
                 raw[name] = reward.raw
     except BaseException:
@@ -192,12 +195,16 @@ def _reward_engines(settings: Settings, problems: list[str]) -> "tuple[dict[str,
 def _policy_engines(settings: Settings) -> "tuple[dict[str, Start], Plan | None]":
     """Return what starts the policy's engine, with the guides in it or in a second one."""
     from server.engines import vllm_seam as seam
+    from server.engines.chat_rendering import check_parsers
 
-    model, plain = settings.policy.model, settings.policy.engine
+    check_parsers(settings.policy)
+    model = settings.policy.model
     if settings.guided_engine is None:
         arguments, made = policy_arguments(settings.policy, settings.guides)
         return {POLICY: seam.prepare(model, arguments, stats=True)}, made
-    second = settings.policy.model_copy(update={"engine": {**plain, **settings.guided_engine}})
+    plain, _ = policy_arguments(settings.policy, {})
+    own = settings.policy.engine
+    second = settings.policy.model_copy(update={"engine": {**own, **settings.guided_engine}})
     arguments, made = policy_arguments(second, settings.guides)
     starts = {POLICY: seam.prepare(model, plain, stats=True), GUIDED: seam.prepare(model, arguments, stats=False)}
     return starts, made
@@ -205,6 +212,8 @@ def _policy_engines(settings: Settings) -> "tuple[dict[str, Start], Plan | None]
 
 def policy_arguments(policy: PolicySettings, guides: Mapping[str, AnyGuide]) -> "tuple[EngineArgs, Plan | None]":
     """Return the arguments of an engine for the policy with these guides in it. Raises `SettingsError`."""
+    if policy.reasoning_parser is not None:  # the engine lets a grammar begin after the reasoning
+        policy = policy.model_copy(update={"engine": {"reasoning_parser": policy.reasoning_parser, **policy.engine}})
     if not guides:
         return policy.engine, None
     from server.engines.guided.plan import plan

@@ -20,6 +20,7 @@ from decoders.rng import SeededRng
 from evaluation.frontiers.replay import RolloutPool, append_pool
 from server import loading
 from server.demo.defaults import settings
+from server.engines.text import Chat
 from server.settings.reading import read_settings
 from server.warmup import warm_up
 from training.sentiment.prompts import HELD_OUT_CHAT, HELD_OUT_RAW
@@ -38,13 +39,17 @@ async def draw_pools(prompts: int, draws: int, file: Path, console: Console) -> 
         file: the file that lines are appended to.
         console: where progress is shown.
     """
+
+    def chat(text: str) -> Chat:
+        return Chat(({"role": "user", "content": text},))
+
     own = {key: value for key, value in settings().items() if key not in ("guides", "calibration")}
     loaded = loading.build(read_settings(**own), lambda what: console.print(f"loading {what}"))
     try:
         await warm_up(loaded)
         texts = [
             *(await asyncio.gather(*(loaded.text.encode(text) for text in HELD_OUT_RAW))),
-            *(await asyncio.gather(*(loaded.text.chat([{"role": "user", "content": t}]) for t in HELD_OUT_CHAT))),
+            *(await asyncio.gather(*(loaded.text.chat(chat(text)) for text in HELD_OUT_CHAT))),
         ]
         step = max(1, len(texts) // prompts)
         columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())

@@ -38,6 +38,8 @@ def row_key(prompt: Prompt, sampling: Sampling, policy: str, reward: str) -> byt
         "tokens": prompt.tokens,
         "messages": prompt.messages,  # a reward may read these with a template of its own
         "continues": prompt.continues,
+        **({"tools": prompt.tools} if prompt.tools else {}),
+        **({"parsed": prompt.parser.identity} if prompt.parser is not None and prompt.parser.identity else {}),
         "sampling": {name: value for name, value in asdict(sampling).items() if value != defaults[name]},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

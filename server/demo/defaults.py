@@ -16,7 +16,12 @@ def settings(world: DemoWorld | None = None) -> dict[str, Any]:
     store = default_cache() / f"calibration-{world.policy.name}-{world.reward.name}.sqlite"
     engine = {"max_model_len": 2048, "kv_cache_memory_bytes": GIB, **cpu_arguments()}
     return {
-        "policy": {"model": str(world.policy), "name": "SmolLM2-135M-Instruct", "engine": engine},
+        "policy": {
+            "model": str(world.policy),
+            "name": "SmolLM2-135M-Instruct",
+            "engine": engine,
+            "tool_call_parser": "hermes",
+        },
         "guides": {name: _guide(name, world.policy) for name in GUIDES},
         "calibration": {"store": str(store)},
         "rewards": {

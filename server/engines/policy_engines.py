@@ -18,6 +18,7 @@ from server.engines.entropy.request_args import EntropyArgs
 from server.engines.guided.plan import Plan
 from server.engines.request_outputs import RequestOutputs
 from server.engines.sampling_params import sampling_params
+from server.engines.text.chat_parser import ChatParser
 from server.engines.text.model_text import ModelText
 from server.engines.vllm_seam import engine_errors
 
@@ -61,7 +62,8 @@ class PolicyEngines:
             if entropy is not None:
                 entropy.put_into(params)
             inputs = tokens_input(list(prompt.tokens), cache_salt=self.plan.salt(weights))
-            request = self.engine_for(sampling).generate(inputs, params, uuid.uuid4().hex)
+            reasoning = prompt.parser.engine_arguments if isinstance(prompt.parser, ChatParser) else {}
+            request = self.engine_for(sampling).generate(inputs, params, uuid.uuid4().hex, **reasoning)
             made = RequestOutputs(self.text, prompt, sampling, detokenize=detokenize)
             async with aclosing(request) as outputs:
                 async for output in outputs:

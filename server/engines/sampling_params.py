@@ -26,7 +26,7 @@ def sampling_params(sampling: Sampling, n: int, seed: int | None, *, pieces: boo
         logit_bias=dict(sampling.logit_bias) or None,
         n=n,
         seed=seed,
-        structured_outputs=_structured_outputs(sampling.grammar),
+        structured_outputs=structured_outputs(sampling.grammar),
         output_kind=RequestOutputKind.FINAL_ONLY if n == 1 and not pieces else kind,
         stream_interval=None if pieces else sampling.max_tokens + 1,
         skip_clone=True,
@@ -39,7 +39,8 @@ def _as_vllm_has_it(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _structured_outputs(grammar: Grammar | None) -> StructuredOutputsParams | None:
+def structured_outputs(grammar: Grammar | None) -> StructuredOutputsParams | None:
+    """Return the constraint as vLLM has it."""
     if grammar is None:
         return None
     value = True if grammar.kind == "json_object" else _as_vllm_has_it(grammar.value)

@@ -6,12 +6,14 @@ from dataclasses import fields
 from decoders.core import Candidate, Prompt, Sampling
 from decoders.errors import InvalidRequest
 from decoders.testing import EOS, WORDS
-from server.engines.text import Turn
+from server.engines.text import Chat
 
 _SUPPORTED = frozenset(
     {"n", "max_tokens", "temperature", "top_k", "logprobs", "stream", "skip_special_tokens", "logit_bias", "guides"}
 )
 _DEFAULTS = Sampling()
+ASKS_NOTHING = (("reasoning_effort", "none"), ("include_reasoning", False))
+"""What a chat may ask of a policy that does not reason."""
 # What requests call the fields that are Decant's own; prompt_logprobs are what `echo` adds to `logprobs`.
 
 
@@ -30,9 +32,13 @@ class ToyText:
     def given(self, tokens: Sequence[int]) -> Prompt:
         return Prompt(tuple(tokens), self.decode(tokens))
 
-    async def chat(self, messages: Sequence[dict[str, str]], turn: Turn = "new") -> Prompt:
-        prompt = await self.encode("\n".join(m["content"] for m in messages))
-        return Prompt(prompt.tokens, prompt.text, tuple(messages), turn == "continued")
+    async def chat(self, chat: Chat) -> Prompt:
+        asked = [name for name, value in chat.options.items() if (name, value) not in ASKS_NOTHING]
+        if asked:
+            name = asked[0]
+            raise InvalidRequest(f"The toy policy does not support '{name}'.", name)
+        prompt = await self.encode("\n".join(m["content"] or "" for m in chat.messages))
+        return Prompt(prompt.tokens, prompt.text, chat.messages, chat.turn == "continued")
 
     async def completion(self, text: str, *, ended: bool) -> Candidate:
         tokens = (await self.encode(text)).tokens

@@ -1,13 +1,14 @@
 """Engine arguments as flags of `vllm serve`."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from server.engines import vllm_seam as seam
 from server.settings import EngineArgs, SettingsError
 
 
-def serve_flags(model: str, name: str, arguments: EngineArgs) -> list[str]:
+def serve_flags(model: str, name: str, arguments: EngineArgs, more: Mapping[str, Any]) -> list[str]:
     """Return the words behind `vllm serve` that start the engine which `decant serve` would start.
 
     No word has a space, so that a shell splits the output of a command into these words again.
@@ -16,13 +17,14 @@ def serve_flags(model: str, name: str, arguments: EngineArgs) -> list[str]:
         model: The policy's model.
         name: What clients call it.
         arguments: Its engine arguments, guides included.
+        more: Arguments of the server, not of the engine.
 
     Raises `SettingsError` if vLLM refuses the arguments, or for a value that has a space.
     """
     values, config = seam.configure(model, arguments)
     values["logits_processors"] = [str(one) for one in config.model_config.logits_processors or ()]
     words = [model, "--served-model-name", name]
-    for field, value in values.items():
+    for field, value in {**values, **more}.items():
         words += _flag(field, value)
     spaced = [word for word in words if any(c.isspace() for c in word)]
     if spaced:

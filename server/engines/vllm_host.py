@@ -1,20 +1,13 @@
-"""A `vllm serve` that runs Decant as a plug-in: how it renders chats, and whether Decant can work in it."""
+"""A `vllm serve` that runs Decant as a plug-in: whether Decant can work in it."""
 
 import os
 from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from vllm.entrypoints.launchers.cli_args import resolve_default_chat_template_kwargs
 from vllm.platforms import current_platform
-from vllm.renderers.chat_utils import load_chat_template
 
 FLAGS = "start it with the flags that `decant vllm-args` prints"
-
-
-def rendering(args: Namespace) -> tuple[str | None, dict[str, Any]]:
-    """Return the chat template in place of the tokenizer's, and what templates are given beside the messages."""
-    return load_chat_template(args.chat_template), resolve_default_chat_template_kwargs(args) or {}
 
 
 def keyed(args: Namespace) -> bool:

@@ -14,6 +14,7 @@ from vllm.config import PoolerConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
 from vllm.platforms import current_platform
+from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -22,6 +23,7 @@ from decoders.core import Sampling
 from decoders.errors import EngineDead, EngineFailed, InvalidRequest
 from server.engines.entropy import load as entropy
 from server.engines.text.model_text import ModelText
+from server.engines.text.policy_text import PolicyText
 from server.settings import EngineArgs, SettingsError
 
 # `Sampling`'s names of vLLM's sampling parameters.
@@ -144,16 +146,23 @@ def end_tokens(engine: Engine) -> set[int]:
     return ends - {None}
 
 
-def model_text(
-    engine: Engine, *others: Engine, rendering: tuple[str | None, Mapping[str, Any]] = (None, {})
-) -> ModelText:
-    """Return an engine's tokenizer with the engine's bounds, and the smallest `max_logprobs` of it and `others`.
+def model_text(engine: Engine, chat_template: str | None = None) -> ModelText:
+    """Return an engine's tokenizer with the engine's bounds, and a chat template in place of the tokenizer's own."""
+    return ModelText(engine.get_tokenizer(), *_bounds(engine), chat_template)
+
+
+def policy_text(online: OnlineRenderer, engine: Engine, *others: Engine) -> PolicyText:
+    """Return the policy's tokenizer with its engine's bounds, and the smallest `max_logprobs` of it and `others`.
 
     Args:
-        rendering: A chat template in place of the tokenizer's own, and what templates are given beside the messages.
+        online: How vLLM renders the policy's chats, and parses its answers.
     """
+    return PolicyText(online, *_bounds(engine, *others))
+
+
+def _bounds(engine: Engine, *others: Engine) -> tuple[int, int, int]:
+    """Return the context, the vocabulary and the likeliest tokens that can be reported."""
     config = engine.model_config
     vocabulary = config.get_vocab_size()
     bounds = [one.model_config.max_logprobs for one in (engine, *others)]
-    max_logprobs = min(vocabulary if bound == -1 else bound for bound in bounds)
-    return ModelText(engine.get_tokenizer(), config.max_model_len, vocabulary, max_logprobs, *rendering)
+    return config.max_model_len, vocabulary, min(vocabulary if bound == -1 else bound for bound in bounds)

@@ -59,12 +59,13 @@ class Answer:
 
     def usage(self) -> Any:
         """Return the `usage` of the whole answer."""
-        return report.usage(self.spec.prompts, [done.cost.generated_tokens for done in self._in_order()])
+        dones = self._in_order()
+        return report.usage(self.spec.prompts, [done.cost.generated_tokens for done in dones], dones)
 
     def report(self, queued: float) -> DecodingReport:
         """Return the report of a request that waited `queued` seconds, and keep it for GET /v1/reports."""
         spec = self.spec
-        made = report.decoding(spec.strategy, spec.reported, self._in_order(), queued, spec.warnings)
+        made = report.decoding(spec.strategy, spec.reported, spec.prompts, self._in_order(), queued, spec.warnings)
         if spec.keep is not None:
             spec.keep(self.head["id"], self._kept(made))
         return made

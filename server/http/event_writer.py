@@ -63,6 +63,8 @@ class EventWriter:
         spec = self._spec
         choice = spec.format.piece(index * spec.n + event.index, spec.prompts[index], event.piece)
         self._tokens += len(event.piece.tokens)
+        if choice is None:
+            return
         chunk = self._chunk([choice])
         if self._last is not None:
             await self._write_chunk(self._last)

@@ -1,22 +1,19 @@
-"""OpenAI's two formats of a completion: completions and chat completions, whole or streamed."""
+"""OpenAI's formats of an answer, whole or streamed: what they have in common, and that of completions."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from decoders.core import Candidate, Prompt, TokenLogprob
 from server.http.logprob_alignment import HeldLogprobs, aligned
-from server.http.openai_logprobs import chat_logprobs, completion_logprobs
+from server.http.openai_logprobs import completion_logprobs
 from server.http.schemas.responses import (
-    AssistantMessage,
     ChatChoice,
     ChatChunkChoice,
     ChatCompletion,
     ChatCompletionChunk,
-    ChatLogprobs,
     Completion,
     CompletionChoice,
     CompletionChunk,
-    Delta,
 )
 
 Choice = CompletionChoice | ChatChoice | ChatChunkChoice
@@ -32,8 +29,8 @@ class AnswerFormat(Protocol):
     def choice(self, index: int, prompt: Prompt, candidate: Candidate) -> Choice:
         """Return a whole choice; `index` counts the choices of the answer."""
 
-    def piece(self, index: int, prompt: Prompt, piece: Candidate) -> Choice:
-        """Return the next piece of a streamed choice."""
+    def piece(self, index: int, prompt: Prompt, piece: Candidate) -> Choice | None:
+        """Return the next piece of a streamed choice, or None where there is nothing to send yet."""
 
     def answer(self, choices: Sequence[Any], **rest: Any) -> Completion | ChatCompletion:
         """Return the whole answer."""
@@ -96,46 +93,3 @@ class CompletionFormat:
             finish_reason=part.finish,
             stop_reason=part.stop,
         )
-
-
-class ChatFormat:
-    """The format of /v1/chat/completions; `top` as in `CompletionFormat`."""
-
-    prefix = "chatcmpl-"
-
-    def __init__(self, top: int | None) -> None:
-        self._top = top
-        self._held: dict[int, HeldLogprobs] = {}  # by the index of the streamed choice
-
-    def choice(self, index: int, prompt: Prompt, candidate: Candidate) -> ChatChoice:  # noqa: ARG002
-        assert candidate.finish is not None
-        return ChatChoice(
-            index=index,
-            message=AssistantMessage(role="assistant", content=candidate.text, refusal=None),
-            logprobs=self._logprobs(aligned(candidate.logprobs or (), len(candidate.text))),
-            finish_reason=candidate.finish,
-            stop_reason=candidate.stop,
-        )
-
-    def piece(self, index: int, prompt: Prompt, piece: Candidate) -> ChatChunkChoice:  # noqa: ARG002
-        if index in self._held:
-            delta = Delta(content=piece.text)
-        else:
-            self._held[index] = HeldLogprobs()
-            delta = Delta(role="assistant", content=piece.text)
-        return ChatChunkChoice(
-            index=index,
-            delta=delta,
-            logprobs=self._logprobs(self._held[index].take(piece)),
-            finish_reason=piece.finish,
-            stop_reason=piece.stop,
-        )
-
-    def answer(self, choices: Sequence[Any], **rest: Any) -> ChatCompletion:
-        return ChatCompletion(object="chat.completion", choices=choices, **rest)
-
-    def chunk(self, choices: Sequence[Any], **rest: Any) -> ChatCompletionChunk:
-        return ChatCompletionChunk(object="chat.completion.chunk", choices=choices, **rest)
-
-    def _logprobs(self, entries: Sequence[TokenLogprob]) -> ChatLogprobs | None:
-        return None if self._top is None else chat_logprobs(entries, top=self._top > 0)

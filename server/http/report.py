@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from decoders.core import Prompt
 from decoders.events import KL, Done, Info, Result, ScoredCandidate
+from server.engines.text.chat_parser import ChatParser
+from server.http.chat_format import parts
 from server.http.schemas.reports import (
     CalibrationReport,
     CandidateReport,
@@ -14,7 +16,7 @@ from server.http.schemas.reports import (
     ResultBase,
     ResultReport,
 )
-from server.http.schemas.responses import Usage
+from server.http.schemas.usage import CompletionTokensDetails, Usage
 
 
 class Reported(Protocol):
@@ -27,21 +29,36 @@ class Reported(Protocol):
     def return_kl(self) -> bool: ...
 
 
-def usage(prompts: Sequence[Prompt], tokens: Sequence[int]) -> Usage:
-    """Return OpenAI's count, in which every generated token is a completion token, as `best_of` had it."""
+def usage(prompts: Sequence[Prompt], tokens: Sequence[int], dones: Sequence[Done] = ()) -> Usage:
+    """Return OpenAI's count, in which every generated token is a completion token, as `best_of` had it.
+
+    Args:
+        dones: The ends of the prompts' runs, once they are known, for the choices' tokens of reasoning.
+    """
     prompt = sum(len(p.tokens) for p in prompts)
     generated = sum(tokens)
-    return Usage(prompt_tokens=prompt, completion_tokens=generated, total_tokens=prompt + generated)
+    details: dict[str, Any] = {}
+    if any(isinstance(p.parser, ChatParser) and p.parser.reasons for p in prompts):
+        replies = (p.reply(r.candidate) for p, done in zip(prompts, dones, strict=False) for r in done.results)
+        counted = sum(reply.reasoning_tokens for reply in replies)
+        details["completion_tokens_details"] = CompletionTokensDetails(reasoning_tokens=counted)
+    return Usage(prompt_tokens=prompt, completion_tokens=generated, total_tokens=prompt + generated, **details)
 
 
 def decoding(
-    name: str, strategy: Reported, dones: Sequence[Done], queued: float, warnings: Sequence[str] = ()
+    name: str,
+    strategy: Reported,
+    prompts: Sequence[Prompt],
+    dones: Sequence[Done],
+    queued: float,
+    warnings: Sequence[str] = (),
 ) -> DecodingReport:
     """Return the report on the runs of all prompts, with results in the order of the choices.
 
     Args:
         name: The strategy's name.
         strategy: What it was asked to report.
+        prompts: The request's.
         dones: The end of each prompt's run.
         queued: The seconds that the request waited for admission.
         warnings: What the client should change before the next release.
@@ -51,8 +68,8 @@ def decoding(
         optional["warnings"] = list(warnings)
     if strategy.return_candidates:
         optional["candidates"] = [
-            _candidate(scored, p, i, chosen=i in done.chosen)
-            for p, done in enumerate(dones)
+            _candidate(scored, prompt, p, i, chosen=i in done.chosen)
+            for p, (prompt, done) in enumerate(zip(prompts, dones, strict=True))
             for i, scored in enumerate(done.candidates)
         ]
     results = [_result(result, done, strategy) for done in dones for result in done.results]
@@ -72,16 +89,17 @@ def _cost(dones: Sequence[Done], queued: float) -> CostReport:
     )
 
 
-def _candidate(scored: ScoredCandidate, prompt: int, index: int, *, chosen: bool) -> CandidateReport:
-    optional: dict[str, Any] = {}
+def _candidate(scored: ScoredCandidate, prompt: Prompt, place: int, index: int, *, chosen: bool) -> CandidateReport:
+    reply = prompt.reply(scored.candidate)
+    optional: dict[str, Any] = parts(prompt, reply)
     if scored.calibrated is not None:
         optional["calibrated_rewards"] = scored.calibrated
     if scored.aborted:
         optional["aborted"] = True
     return CandidateReport(
-        prompt=prompt,
+        prompt=place,
         index=index,
-        text=scored.candidate.text,
+        text=reply.text,
         tokens=len(scored.candidate.tokens),
         finish_reason=scored.candidate.finish,
         rewards=dict(scored.rewards),

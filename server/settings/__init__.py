@@ -15,6 +15,7 @@ from server.settings.rewards import (
     ProcessReward,
     RewardSettings,
     Template,
+    TextReward,
 )
 from server.settings.section import EngineArgs, Section, SettingsError
 from server.settings.sections import ENGINES, CalibrationSettings, PolicySettings, ServerSettings, Settings
@@ -43,4 +44,5 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Template",
+    "TextReward",
 ]

@@ -15,7 +15,17 @@ class RewardSettings(Section):
     timeout_s: PositiveFloat = Field(60.0, description="How long one call may take before it is a failure.")
 
 
-class ModelReward(RewardSettings):
+class TextReward(RewardSettings):
+    """A reward that reads an answer's text, or the answer taken apart."""
+
+    reward_input: Literal["answer", "all"] = Field(
+        "answer",
+        description="What it reads of a policy that reasons or calls tools: `answer` leaves the reasoning out and has "
+        "the calls apart, `all` reads the whole text as it was drawn.",
+    )
+
+
+class ModelReward(TextReward):
     model: str
     engine: EngineArgs = Field(default_factory=dict)
     label: int | None = Field(None, ge=0, description="Which output is the reward, for a model with several.")
@@ -75,7 +85,7 @@ FunctionCall = Literal["texts", "trl"]
 """How a function is called: with two lists of texts, or by keywords as TRL's trainers do."""
 
 
-class FunctionReward(RewardSettings):
+class FunctionReward(TextReward):
     """A Python function, plain or async, called in threads with batches; it returns list[float | None].
 
     None says that the reward does not apply to that completion.
@@ -94,7 +104,7 @@ class FunctionReward(RewardSettings):
     max_batch: PositiveInt = 64
 
 
-class HttpReward(RewardSettings):
+class HttpReward(TextReward):
     """Another server: vLLM's /classify or /pooling, or OpenRLHF's /get_reward."""
 
     kind: Literal["http"] = "http"

@@ -18,6 +18,19 @@ class PolicySettings(Section):
     model: str = Field(description="A path, or a model id.")
     name: str | None = Field(None, description="The name clients use; the last part of `model` by default.")
     engine: EngineArgs = Field(default_factory=dict, description="vLLM engine arguments.")
+    tool_call_parser: str | None = Field(
+        None, description="vLLM's parser of the policy's tool calls, such as hermes; without one, tools are refused."
+    )
+    reasoning_parser: str | None = Field(
+        None,
+        description="vLLM's parser of the policy's reasoning, such as qwen3; without one, it is part of the answer.",
+    )
+    chat_template: str | None = Field(
+        None, description="A chat template in place of the tokenizer's own: a file, or the template itself."
+    )
+    trust_request_chat_template: bool = Field(
+        False, description="Let requests bring a chat template of their own: its code runs in this server."
+    )
 
     @property
     def served_name(self) -> str:

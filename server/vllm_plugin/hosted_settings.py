@@ -11,6 +11,8 @@ from server.settings import ClassifierReward, ProcessReward, Settings, SettingsE
 from server.settings.reading import read
 
 VARIABLE = "DECANT_CONFIG"
+RENDERING = ("tool_call_parser", "reasoning_parser", "chat_template", "trust_request_chat_template")
+"""What else the policy's section says: how chats are rendered and answers read."""
 
 
 def hosted_settings(args: Namespace, problems: Iterable[str]) -> Settings:
@@ -29,7 +31,7 @@ def hosted_settings(args: Namespace, problems: Iterable[str]) -> Settings:
     found = read(config, {"policy": {"model": args.model, "name": served}})
     lines = [*problems, *found.problems, *preflight.problems(found.sections, serving=False)]
     if found.settings is not None:
-        lines += [*_conflicts(found.settings, args.model, served), *_several_servers(found.settings, args)]
+        lines += [*_conflicts(found.settings, args, served), *_several_servers(found.settings, args)]
     if lines or found.settings is None:
         raise SettingsError(*lines)
     policy = found.settings.policy.model_copy(update={"name": served})
@@ -47,12 +49,17 @@ def _several_servers(settings: Settings, args: Namespace) -> Iterator[str]:
                 )
 
 
-def _conflicts(settings: Settings, model: str, served: str) -> Iterator[str]:
+def _conflicts(settings: Settings, args: Namespace, served: str) -> Iterator[str]:
     """Yield a line for each setting that vLLM decides here, and decides otherwise."""
-    if settings.policy.model != model:
-        yield f"policy.model is {settings.policy.model}, and `vllm serve` runs {model}"
+    if settings.policy.model != args.model:
+        yield f"policy.model is {settings.policy.model}, and `vllm serve` runs {args.model}"
     if settings.policy.name not in (None, served):
         yield f"policy.name is {settings.policy.name}, and `vllm serve` calls the model {served}: --served-model-name"
+    for field in RENDERING:
+        told, used = getattr(settings.policy, field), getattr(args, field, None)
+        if field in settings.policy.model_fields_set and told != used:
+            flag = "--" + field.replace("_", "-")
+            yield f"policy.{field} is {told}, and `vllm serve` has {used}: {flag}, as `decant vllm-args` prints it"
     if settings.guided_engine is not None:
         yield "guided_engine: inside `vllm serve` guides run in its own engine; leave it out"
     if settings.server.api_keys_file is not None:

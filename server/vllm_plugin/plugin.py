@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from server.engines.vllm_host import host_problems, keyed, rendering
+from server.engines.vllm_host import host_problems, keyed
 from server.http.app import create_app
 from server.loading import Host, Loaded, attach
 from server.runtime.presets import offered_by
@@ -51,12 +51,12 @@ class DecantPlugin:
 
         app.router.lifespan_context = lifespan
 
-    async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:  # noqa: ARG002
+    async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:
         """Load what the settings name beside the policy that vLLM has loaded. Exit with status 2 if they are wrong."""
         _log_as_vllm_does()
         try:
             settings = hosted_settings(args, host_problems(args, engine_client.vllm_config))
-            host = Host(engine_client, *rendering(args))
+            host = Host(engine_client, state.online_renderer)
             self._loaded = await asyncio.to_thread(attach, host, settings, log.info)
             await self._serve(self._loaded, settings, keyed=keyed(args))
         except SettingsError as error:

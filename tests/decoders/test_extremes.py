@@ -27,6 +27,7 @@ from decoders.parts.vote import Vote
 from decoders.rng import SeededRng
 from decoders.testing import EnumeratingRng, ToyGuide, ToyPolicy
 from tests.support.fakes import world
+from tests.support.replies import said
 from tests.support.serving import Api, ok, refused, serving
 
 MOST, LEAST = sys.float_info.max, 5e-324
@@ -135,7 +136,7 @@ def test_so_does_every_calibrated_one(values: list[float], beta: float, t: float
 @unhurried
 @given(rewards, betas)
 def test_choices_are_probabilities_and_the_best_is_never_impossible(values: list[float], beta: float) -> None:
-    texts = [" good", " bad"] * len(values)
+    texts = said(*[" good", " bad"] * len(values))
     for rule in (Argmax(), Softmax(beta=beta), Pessimistic(beta=beta)):
         p = normalise(rule.log_weights(values))
         assert math.fsum(p) == pytest.approx(1)
@@ -150,7 +151,7 @@ def test_choices_are_probabilities_and_the_best_is_never_impossible(values: list
 def test_a_vote_among_candidates_that_a_better_one_without_an_answer_outweighs() -> None:
     """Beside the best candidate, which does not vote, each voter's weight is below the least double."""
     vote = Vote(answer="bad|odd", beta=0.003)
-    values, texts = [9.0, -1.0, -1.0, -4.0], [" good", " bad", " bad", " odd"]
+    values, texts = [9.0, -1.0, -1.0, -4.0], said(" good", " bad", " bad", " odd")
     assert vote.shares(values, vote.answers(texts)) == pytest.approx({"bad": 1.0, "odd": 0.0})
     assert normalise(vote.log_weights(values, texts)) == pytest.approx([0.0, 0.5, 0.5, 0.0])
     alike = Vote(answer="bad|odd", beta=1.0)

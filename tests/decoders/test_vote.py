@@ -17,6 +17,7 @@ from decoders.parts.vote import Vote, VoteShare
 from decoders.testing import WORDS, ToyPolicy, ToyReward, bind, done, every_path, law
 from tests.support import laws
 from tests.support.fakes import giving
+from tests.support.replies import said
 
 POLICY = ToyPolicy(vocabulary=3, longest=3)
 MODELS = Models(POLICY, {"default": ToyReward()})
@@ -110,7 +111,7 @@ def test_without_a_finite_reward_there_is_no_vote() -> None:
     ],
 )
 def test_an_answer_is_the_last_match(pattern: str, text: str, answer: str | None) -> None:
-    assert Vote(answer=pattern).answers([text]) == [answer]
+    assert Vote(answer=pattern).answers(said(text)) == [answer]
 
 
 @pytest.mark.parametrize("pattern", ["(", r"(a)\1", "(?=a)", "", "x" * 513, "(a{1000}){1000}"])
@@ -121,7 +122,7 @@ def test_an_expression_that_does_not_run_in_linear_time_is_refused(pattern: str)
 
 def test_no_text_makes_an_expression_slow() -> None:
     """A backtracking engine would take longer than the age of the universe on this text."""
-    assert Vote(answer=r"(?:a+)+$").answers(["a" * 50_000 + "b"]) == [None]
+    assert Vote(answer=r"(?:a+)+$").answers(said("a" * 50_000 + "b")) == [None]
 
 
 @pytest.mark.parametrize("stop_at", [0.0])

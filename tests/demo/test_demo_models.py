@@ -10,6 +10,7 @@ from server.demo import defaults, reward, world
 from server.demo.prompts import PROMPTS
 from server.demo.tone import vader
 from server.engines.rewards.reward_text import RewardText
+from server.engines.text import Chat
 from server.engines.text.model_text import ModelText
 from training.sentiment import prompts
 
@@ -87,8 +88,8 @@ def test_the_reward_is_served_the_token_ids_that_it_was_trained_on(real: world.D
     reading = RewardText("default", defaults.settings()["rewards"]["default"]["template"], judge, text)
     review = "A joy from start to finish."
     for message in (*prompts.TRAINING_CHAT, None):
-        messages = [{"role": "user", "content": message or ""}]
-        prompt = asyncio.run(text.chat(messages) if message else text.encode("The film was"))
+        chat = Chat(({"role": "user", "content": message or ""},))
+        prompt = asyncio.run(text.chat(chat) if message else text.encode("The film was"))
         completion = asyncio.run(text.completion(review, ended=True))
         assert asyncio.run(reading.uses_policy_ids(prompt))
         prefix = chat_ids(message, tokenizer) if message else tokenizer.encode("The film was")

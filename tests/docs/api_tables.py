@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from server.http.errors import ERRORS
 from server.http.openapi import OPERATIONS, document
 from server.http.schemas import noops
-from server.http.schemas.chat import ChatBody, ChatMessage
+from server.http.schemas.chat import ChatBody
 from server.http.schemas.common import Body, StreamOptions
 from server.http.schemas.completions import CompletionsBody
+from server.http.schemas.messages import ChatMessage
 from server.http.schemas.pooling import ClassifyBody, PoolingBody, ScoreBody
 from server.http.schemas.rewards import RewardsBody
 from server.http.schemas.sampling import ResponseFormat, StructuredOutputs

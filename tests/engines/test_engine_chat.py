@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from evaluation.support.tiny_models import make_tokenizer
+from server.engines.text import Chat
 from server.engines.text.model_text import ModelText
 from tests.support.engine import Tiny
 from tests.support.reference import greedy, tokenizer
@@ -83,7 +84,7 @@ def test_what_a_template_strips_of_a_begun_turn_is_not_judged_either(content: st
     words = make_tokenizer(372, STRIPS)
     text = ModelText(words, 1024, len(words))
     prefix = {"role": "assistant", "content": content}
-    prompt = asyncio.run(text.chat([USER, prefix], "continued"))
+    prompt = asyncio.run(text.chat(Chat((USER, prefix), "continued")))
     assert prompt.text == f"<s>user The quick</s><s>assistant {seen}"
     assert [message["content"] for message in prompt.answered(" jumps")] == ["The quick", f"{seen} jumps"]
 

@@ -115,7 +115,7 @@ CHAT = [
     ({"messages": "good"}, "messages", "valid list"),
     ({"messages": []}, "messages", "at least 1 item"),
     ({"messages": [{"role": "user"}]}, "messages.0.content", "required"),
-    ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0.role", "'assistant'"),
+    ({"messages": [{"role": "function", "content": "a"}]}, "messages.0.role", "'tool'"),
     ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "valid string or a valid list"),
     ({"messages": [{"role": "user", "content": []}]}, "messages.0.content", "at least 1 item"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type", "'text'"),
@@ -151,8 +151,8 @@ REWARDS = [
     ({"continue_final_message": True}, "continue_final_message", "goes with messages"),
     (
         {"prompt": None, "messages": [{"role": "assistant", "content": "a", "tool_calls": [{}]}]},
-        "messages.0.tool_calls",
-        "not supported",
+        "messages.0.tool_calls.0.function",
+        "Field required",
     ),
 ]  # fmt: skip
 

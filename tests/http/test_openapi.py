@@ -79,7 +79,8 @@ def test_answers_and_their_decoding_are_in_it(document: Json) -> None:
     properties = document["components"]["schemas"]["ChatCompletion"]["properties"]
     assert {"$ref": "#/components/schemas/DecodingReport"} in properties["decoding"]["anyOf"]
     body = document["components"]["schemas"]["ChatBody"]["properties"]
-    assert body["tools"]["anyOf"][0]["enum"] == [[]]
+    assert body["audio"]["type"] == "null"
+    assert body["tools"]["anyOf"][0]["items"] == {"$ref": "#/components/schemas/Tool"}
     assert {"type": "null"} in body["n"]["anyOf"]
 
 

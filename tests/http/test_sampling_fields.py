@@ -30,6 +30,9 @@ NOT_SAMPLING = {
     "messages",
     "decoding",
     "stream_options",
+    "tool_choice",
+    "parallel_tool_calls",
+    "include_reasoning",
 }
 NOT_BY_NAME = {
     "seed",

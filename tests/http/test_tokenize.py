@@ -40,7 +40,7 @@ def test_the_tokens_are_those_of_the_prompt(api: Api) -> None:
         ("/tokenize", {"prompt": 3}, "prompt"),
         ("/tokenize", {"prompt": "a", "add_generation_prompt": True}, "add_generation_prompt"),
         ("/tokenize", {**CHAT, "add_special_tokens": True}, "add_special_tokens"),
-        ("/tokenize", {**CHAT, "tools": [{}]}, "tools"),
+        ("/tokenize", {**CHAT, "tools": [{}]}, "tools.0.type"),
         ("/detokenize", {"tokens": [0, 5]}, "tokens"),
         ("/detokenize", {"tokens": [-1]}, "tokens.0"),
         ("/detokenize", {}, "tokens"),

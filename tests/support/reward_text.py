@@ -5,6 +5,7 @@ from typing import Any
 
 from decoders.core import Candidate, Prompt, Tokens
 from server.engines.rewards.reward_text import RewardText, RewardTokens
+from server.engines.text import Chat
 from server.engines.text.model_text import ModelText
 from server.settings import Template
 
@@ -17,7 +18,7 @@ def text(fast: Any) -> ModelText:
 
 
 def chat(policy: Any) -> Prompt:
-    return asyncio.run(text(policy).chat([dict(m) for m in CHAT]))
+    return asyncio.run(text(policy).chat(Chat(tuple(CHAT))))
 
 
 def completed(policy: Any, prompt: str = "How much wood?") -> Prompt:

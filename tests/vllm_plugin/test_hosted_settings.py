@@ -18,8 +18,8 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def args(model: str = POLICY, *names: str) -> Namespace:
-    return Namespace(model=model, served_model_name=list(names) or None, api_server_count=None)
+def args(model: str = POLICY, *names: str, **flags: str) -> Namespace:
+    return Namespace(model=model, served_model_name=list(names) or None, api_server_count=None, **flags)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, folder: Path, **sections: object) -> None:
@@ -49,16 +49,23 @@ def test_every_conflict_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     use(
         monkeypatch,
         tmp_path,
-        policy={"model": POLICY, "name": "mine"},
+        policy={"model": POLICY, "name": "mine", "tool_call_parser": "hermes", "reasoning_parser": "qwen3"},
         guides={"g": {"kind": "arm", "model": POLICY}},
         guided_engine={},
         server={"api_keys_file": str(tmp_path / "keys")},
     )
     with pytest.raises(SettingsError) as caught:
-        hosted_settings(args("/models/other", "theirs"), ["the engine is wrong"])
+        hosted_settings(args("/models/other", "theirs", reasoning_parser="qwen3"), ["the engine is wrong"])
     lines = caught.value.problems
     assert lines[0] == "the engine is wrong"
-    for word in ("policy.model is", "policy.name is mine", "guided_engine: inside", "server.api_keys_file: inside"):
+    assert not any("reasoning_parser" in line for line in lines)  # the two agree
+    for word in (
+        "policy.model is",
+        "policy.name is mine",
+        "policy.tool_call_parser is hermes",
+        "guided_engine: inside",
+        "server.api_keys_file: inside",
+    ):
         assert sum(line.startswith(word) for line in lines) == 1, lines
 
 

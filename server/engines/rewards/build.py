@@ -44,7 +44,7 @@ def build_reward(
     if isinstance(spec, GuideReward):
         return VllmGuideReward(policy, spec.guide), f"{DESCRIPTIONS['policy']}; the policy's own token ids"
     assert engine is not None
-    own = model_text(engine, rendering=(spec.chat_template, {}))
+    own = model_text(engine, spec.chat_template)
     reward = VllmReward(engine, spec, own, text)
     return reward, str(reward.reward_text)
 

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
+from decoders.reply import with_objects
 from server.engines.rewards.batcher import Pair
 from server.engines.rewards.reward_values import as_rewards
 from server.settings import FunctionCall, SettingsError
@@ -95,7 +96,7 @@ def _trl_arguments(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
             prompts.append(prompt.text)
             completions.append(candidate.text)
         else:  # a turn that the prompt begins is a part of the completion
-            *before, answer = (dict(message) for message in prompt.answered(candidate.text))
+            *before, answer = with_objects(prompt.answered(prompt.reply(candidate)))
             prompts.append(before)
             completions.append([answer])
     return dict(zip(TRL, (prompts, completions, [list(c.tokens) for _, c in pairs]), strict=True))

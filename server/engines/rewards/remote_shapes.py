@@ -49,7 +49,7 @@ class Vllm:
         own = self._settings.reads == "own"
         chats = [i for i, (prompt, _) in enumerate(pairs) if own and prompt.messages is not None]
         texts = [i for i, (prompt, _) in enumerate(pairs) if not own or prompt.messages is None]
-        made = [RemoteRequest([i], self._body(messages=_chat(pairs[i]), add_generation_prompt=False)) for i in chats]
+        made = [RemoteRequest([i], self._body(**_chat_fields(pairs[i]))) for i in chats]
         if texts:
             together = [_text(pairs[i], self._settings, self._policy) for i in texts]
             made.insert(0, RemoteRequest(texts, self._body(input=together)))
@@ -118,6 +118,9 @@ def _text(pair: Pair, settings: HttpReward, policy: ModelText | None) -> str:
     return plain_text(prompt, candidate.text, settings.reads, policy)
 
 
-def _chat(pair: Pair) -> list[dict[str, str]]:
+def _chat_fields(pair: Pair) -> dict[str, Any]:
+    """Return the fields of a chat with its answer as the last turn."""
     prompt, candidate = pair
-    return [dict(message) for message in prompt.answered(candidate.text)]
+    messages = [dict(message) for message in prompt.answered(prompt.reply(candidate))]
+    tools = {"chat_template_kwargs": {"tools": [dict(tool) for tool in prompt.tools]}} if prompt.tools else {}
+    return {"messages": messages, "add_generation_prompt": False, **tools}

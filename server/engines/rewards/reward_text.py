@@ -14,6 +14,7 @@ from itertools import takewhile
 
 from decoders.core import Candidate, Prompt, Tokens
 from decoders.errors import InvalidRequest
+from decoders.reply import Reply, with_calls_as_text
 from server.engines.text.model_text import ModelText
 from server.settings import SettingsError, Template
 
@@ -83,7 +84,7 @@ class RewardText:
         own = await self._text.read(candidate.text, special=False) if cut else candidate.tokens
         return RewardTokens(prompt.tokens + own, len(prompt.tokens), len(prompt.tokens) + len(own))
 
-    async def encode(self, prompt: Prompt, completion: str, *, located: bool) -> RewardTokens:
+    async def encode(self, prompt: Prompt, completion: str | Reply, *, located: bool) -> RewardTokens:
         """Return the ids of the text, by the template; `located` finds which ids are the completion's."""
         if self.template == "pair":
             return self._pair(prompt, completion)
@@ -94,35 +95,42 @@ class RewardText:
         start = _common_prefix(tokens, empty)
         return RewardTokens(tokens, start, len(tokens) - _common_prefix(tokens[start:][::-1], empty[start:][::-1]))
 
-    async def _encode(self, prompt: Prompt, completion: str) -> Tokens:
+    async def _encode(self, prompt: Prompt, completion: str | Reply) -> Tokens:
         text, special = self.render(prompt, completion)
         return await self._text.read(text, special=special)
 
-    def _pair(self, prompt: Prompt, completion: str) -> RewardTokens:
-        question, answer = self._policy.without_added_tokens(prompt), completion
+    def _pair(self, prompt: Prompt, completion: str | Reply) -> RewardTokens:
+        answer = completion if isinstance(completion, str) else completion.text
+        question = self._policy.without_added_tokens(prompt)
         if prompt.messages is not None:
-            *asked, answer = [message["content"] for message in prompt.answered(completion)]
+            *asked, answer = [message["content"] for message in with_calls_as_text(prompt.answered(answer))]
             question = "\n".join(asked)
         tokens, second = paired(self._text, question, answer)
         return RewardTokens(tokens, 0, len(tokens), second)
 
-    def render(self, prompt: Prompt, completion: str) -> tuple[str, bool]:
-        """Return prompt and completion as one text, and whether the tokenizer is to add its special tokens to it."""
+    def render(self, prompt: Prompt, completion: str | Reply) -> tuple[str, bool]:
+        """Return prompt and completion as one text, and whether the tokenizer is to add its special tokens to it.
+
+        A chat template that knows no calls of tools reads them as text.
+        """
+        text = completion if isinstance(completion, str) else completion.text
         if prompt.messages is not None and self.template == "own":
+            knows = self._text.template_knows_calls
+            messages = prompt.answered(completion) if knows else with_calls_as_text(prompt.answered(text))
             try:
-                rendered = self._text.render(prompt.answered(completion), reply=False)
+                rendered = self._text.render(messages, reply=False, tools=prompt.tools)
             except InvalidRequest as error:
                 raise InvalidRequest(f"A reward model cannot read this chat. {error}", "messages") from error
             return rendered, False
         if prompt.messages is not None and self.template == "policy" and self.same_tokenizer:
-            return prompt.text + completion, False
-        return plain_text(prompt, completion, self.template, self._policy), True
+            return prompt.text + text, False
+        return plain_text(prompt, text, self.template, self._policy), True
 
 
 def plain_text(prompt: Prompt, completion: str, template: Template, policy: ModelText | None) -> str:
     """Return prompt and completion as one text, without the special tokens that the policy's tokenizer puts first."""
     if prompt.messages is not None and template == "none":
-        return "\n".join(message["content"] for message in prompt.answered(completion))
+        return "\n".join(message["content"] for message in with_calls_as_text(prompt.answered(completion)))
     return (prompt.text if policy is None else policy.without_added_tokens(prompt)) + completion
 
 

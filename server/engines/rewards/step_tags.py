@@ -54,7 +54,7 @@ class StepTagger:
         steps, scored = self._split(prefix, completion)
         if not any(scored):
             return TaggedTokens((), ())
-        mark = _unused_mark([prompt.text, prefix, completion, *(m["content"] for m in prompt.messages or ())])
+        mark = _unused_mark([prompt.text, prefix, completion, *(m.get("content") or "" for m in prompt.messages or ())])
         between = self._separator if self._keep else ""
         content = between.join(f"{step}[{mark}:{i}]" for i, step in enumerate(steps))
         if self._tag_text in steps[0]:

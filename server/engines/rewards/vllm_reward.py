@@ -66,7 +66,7 @@ class VllmReward:
             read = await self.reward_text.policy_ids(prompt, candidate)
         else:
             located = isinstance(self._settings, ProcessReward)
-            read = await self.reward_text.encode(prompt, candidate.text, located=located)
+            read = await self.reward_text.encode(prompt, prompt.reply(candidate), located=located)
         if isinstance(self._settings, ClassifierReward):
             tokens = self._pooling.without_padding(read.tokens)
             return (await self._pooling.whole(tokens, activation=activation, second=read.second))[label]

@@ -10,7 +10,9 @@ from typing import Any
 
 from decoders.core import Candidate, Prompt, Sampling, Tokens
 from decoders.errors import InvalidRequest
-from server.engines.text.protocol import Message, Turn
+from decoders.reply import with_objects
+from server.engines.text.continued import as_rendered, to_render
+from server.engines.text.protocol import Chat, Message
 from server.engines.text.token_bytes import TokenBytes
 
 CONTEXT = 8  # last tokens of a prompt, among which there is a whole character before an incomplete one
@@ -57,7 +59,16 @@ class ModelText:
 
     @property
     def has_chat_template(self) -> bool:
-        return bool(self._chat_template or getattr(self.tokenizer, "chat_template", None))
+        return bool(self._template)
+
+    @property
+    def template_knows_calls(self) -> bool:
+        """Whether the chat template shows the calls of tools that messages have."""
+        return "tool_calls" in str(self._template)
+
+    @property
+    def _template(self) -> Any:
+        return self._chat_template or getattr(self.tokenizer, "chat_template", None)
 
     async def encode(self, text: str) -> Prompt:
         return Prompt(self._without_second_head(await self._encode(text, special=True)), text)
@@ -65,15 +76,15 @@ class ModelText:
     def given(self, tokens: Sequence[int]) -> Prompt:
         return Prompt(tuple(tokens), self.decode(tokens[len(self._head) :] if self._has_head(tokens) else tokens))
 
-    async def chat(self, messages: Sequence[dict[str, str]], turn: Turn = "new") -> Prompt:
-        if turn == "continued" and not messages[-1]["content"].strip():  # the turn that is to be continued is empty
-            text = self.render(messages[:-1])
-            messages = [*messages[:-1], {**messages[-1], "content": ""}]
-        else:
-            text = self.render(messages, reply=turn == "new", continued=turn == "continued")
-        if turn == "continued" and not text.endswith(messages[-1]["content"]):  # a template that strips its messages
-            messages = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"].rstrip()}]
-        return Prompt(await self._encode(text, special=False), text, tuple(messages), turn == "continued")
+    async def chat(self, chat: Chat) -> Prompt:
+        """Return a chat as the template renders it; the tokenizer alone knows no tools and parses no answers."""
+        if chat.options:
+            name = next(iter(chat.options))
+            raise InvalidRequest(f"This model's tokenizer does not support '{name}'.", name)
+        shown = to_render(chat)
+        text = self.render(shown.messages, reply=shown.turn == "new", continued=shown.turn == "continued")
+        tokens = await self._encode(text, special=False)
+        return Prompt(tokens, text, as_rendered(chat, text), chat.turn == "continued")
 
     async def completion(self, text: str, *, ended: bool) -> Candidate:
         eos = self.tokenizer.eos_token_id
@@ -106,7 +117,14 @@ class ModelText:
         same = added >= 0 and tuple(found["input_ids"][added:]) == prompt.tokens
         return list(found["offset_mapping"][added:]) if same else None
 
-    def render(self, messages: Sequence[Message], *, reply: bool = True, continued: bool = False) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        reply: bool = True,
+        continued: bool = False,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
         """Return the chat as text, open for the assistant's turn if `reply`, or inside its last turn if `continued`.
 
         Raises `InvalidRequest` if the model has no chat template, or if its template refuses the messages.
@@ -115,7 +133,8 @@ class ModelText:
             raise InvalidRequest("This model has no chat template: use /v1/completions.", "messages")
         try:
             rendered = self.tokenizer.apply_chat_template(
-                list(messages),
+                with_objects(messages, always=True),
+                tools=list(tools) or None,
                 chat_template=self._chat_template,
                 tokenize=False,
                 add_generation_prompt=reply,

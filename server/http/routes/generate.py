@@ -12,8 +12,9 @@ from decoders.events import Cost
 from server.http.answer import AnswerSpec
 from server.http.auth import owner_of
 from server.http.body import read_body
+from server.http.chat_format import ChatFormat
 from server.http.event_writer import EventWriter
-from server.http.openai_format import AnswerFormat, ChatFormat, CompletionFormat
+from server.http.openai_format import AnswerFormat, CompletionFormat
 from server.http.preset_choice import PresetChoice
 from server.http.prompts import encode_prompts
 from server.http.response_writers import AnswerWriter

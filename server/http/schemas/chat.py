@@ -1,39 +1,34 @@
 """POST /v1/chat/completions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
 from server.engines.text import Turn
+from server.engines.text.chat_parser import ChatParser
 from server.http.schemas import noops
 from server.http.schemas.common import MAX_LOGPROBS, Body
-
-
-class TextPart(BaseModel, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.PART)):
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(BaseModel, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.MESSAGE)):
-    role: Literal["system", "developer", "user", "assistant"] = Field(description="`developer` is read as `system`.")
-    content: str | Annotated[list[TextPart], Field(min_length=1)] = Field(
-        description='A text, or parts `{"type": "text", "text": ...}` that are joined.'
-    )
-    name: str | None = Field(None, description="Handed to the chat template.")
-
-    def plain(self) -> dict[str, str]:
-        """Return the message as chat templates know it."""
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        message = {"role": "system" if self.role == "developer" else self.role, "content": content}
-        return message if self.name is None else {**message, "name": self.name}
+from server.http.schemas.messages import ChatMessage
+from server.http.schemas.tools import NamedTool, Tool, ToolChoice, check_choice
 
 
 class ChatTemplateOptions(BaseModel, frozen=True, extra="forbid"):
     """How a chat is rendered as a prompt; the fields are vLLM's."""
 
+    tools: list[Tool] = Field(default_factory=list, description="What the policy may call.")
+    chat_template: str | None = Field(
+        None, description="In place of the model's own; only where the server trusts requests with it."
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Handed to the chat template, such as `enable_thinking`."
+    )
+    documents: list[dict[str, Any]] = Field(default_factory=list, description="Handed to the chat template.")
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
+        None, description="Handed to the chat template; `none` asks a template that can to leave reasoning out."
+    )
     add_generation_prompt: bool | None = Field(
         None, description="Open the assistant's turn after the messages; true by default, unless the last is continued."
     )
@@ -48,16 +43,28 @@ class ChatTemplateOptions(BaseModel, frozen=True, extra="forbid"):
             return "continued"
         return "none" if self.add_generation_prompt is False else "new"
 
-    def check_turn(self, messages: Sequence[ChatMessage]) -> None:
-        """Raise `InvalidRequest` if the last message cannot be continued as the fields ask."""
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is asked of vLLM's renderer beside the turn, in its names."""
+        asked: dict[str, Any] = {"tools": [tool.model_dump(exclude_unset=True) for tool in self.tools]}
+        for name in ("chat_template", "chat_template_kwargs", "documents", "reasoning_effort"):
+            asked[name] = getattr(self, name)
+        return {name: value for name, value in asked.items() if value}
+
+    def check_messages(self, messages: Sequence[ChatMessage]) -> None:
+        """Raise `InvalidRequest` for a message that is none, or if the last cannot be continued as the fields ask."""
+        for i, message in enumerate(messages):
+            message.check(f"messages.{i}")
         if not self.continue_final_message:
             return
         if self.add_generation_prompt:
             raise InvalidRequest(
                 "continue_final_message and add_generation_prompt exclude each other.", "add_generation_prompt"
             )
-        if messages[-1].role != "assistant":
-            raise InvalidRequest("The last message must be the assistant's, to be continued.", "continue_final_message")
+        if messages[-1].role != "assistant" or messages[-1].tool_calls:
+            raise InvalidRequest(
+                "The last message must be the assistant's, with a text to be continued.", "continue_final_message"
+            )
 
 
 class ChatBody(Body, ChatTemplateOptions, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.CHAT)):
@@ -70,6 +77,11 @@ class ChatBody(Body, ChatTemplateOptions, frozen=True, extra="forbid", json_sche
     top_logprobs: int | None = Field(
         None, ge=0, le=MAX_LOGPROBS, description="Add so many likeliest tokens; only with `logprobs`."
     )
+    tool_choice: ToolChoice | None = Field(
+        None, description="`auto` by default where there are tools; `required` and a named tool are constraints."
+    )
+    parallel_tool_calls: bool = Field(True, description="Whether an answer may have several calls.")
+    include_reasoning: bool = Field(True, description="Show the reasoning, where the server tells it apart.")
 
     @model_validator(mode="before")
     @classmethod
@@ -81,7 +93,12 @@ class ChatBody(Body, ChatTemplateOptions, frozen=True, extra="forbid", json_sche
 
     @model_validator(mode="after")
     def _consistent_fields(self) -> "ChatBody":
-        self.check_turn(self.messages)
+        self.check_messages(self.messages)
+        check_choice(self.tool_choice, self.tools)
+        if self.grammar is not None and self.tool_choice not in (None, "none", "auto"):
+            raise InvalidRequest(f"tool_choice and {self.grammar_field} exclude each other.", "tool_choice")
+        if self.logprobs and not self.include_reasoning:
+            raise InvalidRequest("logprobs would show the reasoning that include_reasoning hides.", "include_reasoning")
         if self.top_logprobs and not self.logprobs:
             raise InvalidRequest("top_logprobs goes with logprobs: true.", "top_logprobs")
         if self.max_tokens is not None and self.max_completion_tokens not in (None, self.max_tokens):
@@ -96,10 +113,29 @@ class ChatBody(Body, ChatTemplateOptions, frozen=True, extra="forbid", json_sche
     def logprobs_field(self) -> str:
         return "top_logprobs"
 
+    @property
+    def grammar_field(self) -> str:
+        if self.grammar is None and self.tools:  # then the choice of tools is a grammar
+            return "tools" if self.tool_choice in (None, "auto") else "tool_choice"
+        return super().grammar_field
+
+    @property
+    def options(self) -> dict[str, Any]:
+        asked = super().options
+        if self.tools:
+            choice = self.tool_choice
+            asked["tool_choice"] = choice.model_dump() if isinstance(choice, NamedTool) else choice or "auto"
+            if not self.parallel_tool_calls:
+                asked["parallel_tool_calls"] = False
+        if not self.include_reasoning:
+            asked["include_reasoning"] = False
+        return asked
+
     def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:
         asked = self.max_completion_tokens or self.max_tokens
         room = max(max_model_len - len(prompt.tokens), 1)
-        return self.to_sampling(
+        made = self.to_sampling(
             max_tokens=room if asked is None else asked,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
+        return prompt.parser.adjusted(made) if isinstance(prompt.parser, ChatParser) else made

@@ -45,7 +45,7 @@ def _any(kind: type, name: str) -> Noop:
 _TEXT = _any(str, "string")
 _OBJECT = _any(dict, "object")
 _FLAG = _any(bool, "boolean")
-_NO_TOOLS = "no tools are called"
+_NO_TOOLS = "tools are called in /v1/chat/completions, by tools and tool_choice"
 _NO_AUDIO = "answers are text"
 _NO_MEDIA = "prompts are text"
 _NO_RECORD = "nothing is stored"
@@ -114,7 +114,6 @@ BODY: dict[str, Noop] = {
     "session_id": _TEXT,
     "spaces_between_special_tokens": _values("it cannot be changed", True),
     "stream_interval": _any(int, "integer"),  # how many tokens a chunk has changes no answer
-    "thinking_token_budget": _values("the length of reasoning cannot be bounded"),
     "truncate_prompt_tokens": _values(_WHOLE),
     "truncation_side": _values(_WHOLE, "left", "right"),
     "use_beam_search": _values(_NO_BEAMS, False),
@@ -128,21 +127,30 @@ BODY: dict[str, Noop] = {
     ),
 }
 
-CHAT: dict[str, Noop] = {**BODY, "echo": _values("the conversation is not repeated", False)}
+RENDERED = frozenset({
+    "chat_template", "chat_template_kwargs", "documents", "include_reasoning", "parallel_tool_calls",
+    "reasoning_effort", "tool_choice", "tools",
+})  # fmt: skip
+"""Fields that are honoured for a chat, since they say how it is rendered and its answers are read."""
+
+CHAT: dict[str, Noop] = {
+    **{name: noop for name, noop in BODY.items() if name not in RENDERED},
+    "echo": _values("the conversation is not repeated", False),
+}
+
+CALL: dict[str, Noop] = {"index": _any(int, "integer"), "provider_specific_fields": _OBJECT}
+"""Fields of a call that a client sends back as it streamed in."""
 
 MESSAGE: dict[str, Noop] = {
     # Fields of an assistant's message that a client sends back as it came from this server or another.
     "annotations": _values("annotations are not read", []),
     "audio": _values(_NO_MEDIA),
-    "function_call": _values(_NO_TOOLS),
+    "function_call": _values("use tool_calls"),
     "id": _TEXT,
     "images": _values(_NO_MEDIA, []),
     "provider_specific_fields": _OBJECT,
-    "reasoning": _values("reasoning is not read: leave it out, or put it into content", ""),
-    "reasoning_content": _values("reasoning is not read: leave it out, or put it into content", ""),
     "refusal": _values("put it into content", ""),
     "thinking_blocks": _values("reasoning is not read", []),
-    "tool_calls": _values(_NO_TOOLS, []),
     "type": _values("messages are text", "text", "message"),
     "cache_control": _OBJECT,  # prefixes are cached in any case
 }
@@ -176,7 +184,13 @@ def _message(message: Mapping[str, Any], where: str) -> Json:
             without_noops(PART, part, f"{where}content.{j}.") if isinstance(part, Mapping) else part
             for j, part in enumerate(kept["content"])
         ]
-    return kept
+    if isinstance(kept.get("tool_calls"), list):
+        kept["tool_calls"] = [
+            without_noops(CALL, call, f"{where}tool_calls.{j}.") if isinstance(call, Mapping) else call
+            for j, call in enumerate(kept["tool_calls"])
+        ]
+    older = kept.pop("reasoning_content", None)  # the older name
+    return kept if older is None else {"reasoning": older, **kept}
 
 
 def described(noops: Mapping[str, Noop]) -> Callable[[Json], None]:

@@ -14,7 +14,12 @@ from server.http.schemas.validation_errors import invalid_body
 
 EXACT = 2**53  # from here on, floats skip integers
 # Nulls in a JSON schema have a meaning: {"const": null}.
-VERBATIM = (("response_format", "json_schema", "schema"), ("structured_outputs", "json"))
+VERBATIM = (
+    ("response_format", "json_schema", "schema"),
+    ("structured_outputs", "json"),
+    ("tools", "function", "parameters"),
+    ("chat_template_kwargs",),
+)
 
 Parsed = TypeVar("Parsed", bound=Addressed)
 

@@ -7,8 +7,9 @@ from pydantic import Field, model_validator
 
 from decoders.errors import InvalidRequest
 from server.http.schemas import noops
-from server.http.schemas.chat import ChatMessage, ChatTemplateOptions
+from server.http.schemas.chat import ChatTemplateOptions
 from server.http.schemas.common import Addressed
+from server.http.schemas.messages import ChatMessage
 
 
 class PromptOrChat(Addressed, ChatTemplateOptions, frozen=True, extra="forbid"):
@@ -30,5 +31,5 @@ class PromptOrChat(Addressed, ChatTemplateOptions, frozen=True, extra="forbid"):
             if name in self.model_fields_set and self.messages is None:
                 raise InvalidRequest(f"'{name}' goes with messages.", name)
         if self.messages is not None:
-            self.check_turn(self.messages)
+            self.check_messages(self.messages)
         return self

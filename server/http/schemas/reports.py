@@ -9,6 +9,7 @@ from pydantic import Field, create_model
 
 from decoders import STRATEGIES
 from server.http.schemas.response_model import ResponseModel
+from server.http.schemas.tool_calls import ToolCall
 
 Rewards = dict[str, float | None]
 """By the reward's name; null where it is not a finite number."""
@@ -74,7 +75,9 @@ class CandidateReport(ResponseModel, frozen=True):
 
     prompt: int = Field(description="Of which prompt of the request, from 0.")
     index: int
-    text: str
+    text: str = Field(description="Without the reasoning, where the server tells it apart.")
+    reasoning: str | None = None
+    tool_calls: list[ToolCall] | None = Field(None, description="Present if it calls tools.")
     tokens: int
     finish_reason: str | None
     rewards: Rewards

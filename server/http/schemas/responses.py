@@ -9,16 +9,11 @@ from pydantic import Field
 
 from server.http.schemas.reports import DecodingReport, Rewards
 from server.http.schemas.response_model import ResponseModel
+from server.http.schemas.tool_calls import ToolCall, ToolCallDelta
+from server.http.schemas.usage import Usage
 
 FinishReason = Literal["stop", "length"]
-
-
-class Usage(ResponseModel, frozen=True):
-    prompt_tokens: int = Field(description="Of all prompts.")
-    completion_tokens: int = Field(
-        description="Every generated token, of all candidates; not only those of the choices."
-    )
-    total_tokens: int
+ChatFinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class CompletionLogprobs(ResponseModel, frozen=True):
@@ -80,15 +75,17 @@ class ChatLogprobs(ResponseModel, frozen=True):
 
 class AssistantMessage(ResponseModel, frozen=True):
     role: Literal["assistant"]
-    content: str
+    content: str | None = Field(description="Null where the answer says nothing, but calls tools or only reasons.")
     refusal: None
+    reasoning: str | None = Field(None, description="Where the server tells it apart.")
+    tool_calls: list[ToolCall] | None = Field(None, description="Present if the answer calls tools.")
 
 
 class ChatChoice(ResponseModel, frozen=True):
     index: int
     message: AssistantMessage
     logprobs: ChatLogprobs | None = Field(description="Null where the request did not ask for them.")
-    finish_reason: FinishReason
+    finish_reason: ChatFinishReason
     stop_reason: str | int | None = Field(description="The stop string or stop token id that ended it, if one did.")
 
 
@@ -101,14 +98,16 @@ class ChatCompletion(AnswerHead, frozen=True):
 
 class Delta(ResponseModel, frozen=True):
     role: Literal["assistant"] | None = Field(None, description="In the first chunk of a choice.")
-    content: str
+    content: str | None = None
+    reasoning: str | None = Field(None, description="Where the server tells it apart.")
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChatChunkChoice(ResponseModel, frozen=True):
     index: int
     delta: Delta
     logprobs: ChatLogprobs | None = Field(description="Null where the request did not ask for them.")
-    finish_reason: FinishReason | None = Field(description="Null in a chunk that is not the choice's last.")
+    finish_reason: ChatFinishReason | None = Field(description="Null in a chunk that is not the choice's last.")
     stop_reason: str | int | None = Field(description="The stop string or stop token id that ended it, if one did.")
 
 

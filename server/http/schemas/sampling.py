@@ -158,6 +158,9 @@ class CompletionSampling(RolloutSampling, frozen=True, extra="forbid"):
     include_stop_str_in_output: bool = Field(False, description="Keep the stop string at the end of the text.")
     skip_special_tokens: bool = Field(True, description="Leave special tokens out of the text.")
     ignore_eos: bool = Field(False, description="Go on after an end-of-sequence token.")
+    thinking_token_budget: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
+        None, description="Reasoning ends after so many tokens, where the server tells it apart."
+    )
     min_tokens: int = Field(0, ge=0, description="No end-of-sequence or stop token before so many tokens.")
     stream: bool = Field(False, description="Send server-sent events.")
     response_format: ResponseFormat | None = Field(None, description="The answer is JSON, or fits a JSON schema.")

@@ -11,6 +11,7 @@ from decoders.errors import RewardFailed
 from server.engines.rewards.batcher import Batcher
 from server.engines.rewards.remote_reward import RemoteReward
 from server.engines.rewards.reward_timeout import RewardWithTimeout
+from server.engines.text import Chat
 from server.engines.text.model_text import ModelText
 from server.settings import HttpReward, SettingsError
 from tests.support.remote_judge import CLASSIFY, GET_REWARD, POOLING, Judge, pair, rewards, run
@@ -69,7 +70,7 @@ def test_a_bos_that_the_policys_tokenizer_puts_before_a_text_is_left_to_the_othe
     judge = Judge([rewards])
 
     async def test() -> list[float]:
-        prompts = [await policy.chat([{"role": "user", "content": "hi"}]), await policy.encode("<s>The")]
+        prompts = [await policy.chat(Chat(({"role": "user", "content": "hi"},))), await policy.encode("<s>The")]
         assert all(prompt.text.startswith("<s>") for prompt in prompts)
         prompts.append(policy.given(prompts[1].tokens))
         settings = HttpReward(url=CLASSIFY, template="policy")

@@ -11,6 +11,7 @@ from decoders.errors import RewardFailed
 from evaluation.support.tiny_models import CORPUS, STEP
 from server.engines.rewards.reward_text import RewardText
 from server.engines.rewards.step_tags import StepTagger, TaggedTokens
+from server.engines.text import Chat
 from server.engines.text.model_text import ModelText
 from server.settings import ProcessReward, SettingsError, Template
 from tests.support.templates import BEGUN, CLOSED, MARKED, made
@@ -198,7 +199,7 @@ def test_a_turn_that_the_prompt_began_is_one_turn_and_its_own_steps_do_not_count
 
 def test_by_the_policys_template_a_prompt_is_read_as_it_is() -> None:
     reward = made(MARKED)
-    prompt = asyncio.run(words(reward).chat(SAID))
+    prompt = asyncio.run(words(reward).chat(Chat(tuple(SAID))))
     tokens = encoded(reward, prompt.text + TAGGED)
     got = read(reward, prompt, LINES, template="policy", policy=made(MARKED))
     assert got == TaggedTokens(tokens, places(tokens, tag_of(reward)))
