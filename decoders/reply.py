@@ -48,15 +48,17 @@ def with_objects(messages: Iterable[Mapping[str, Any]], *, always: bool = False)
     """Return messages with the arguments of their calls as objects, and not as JSON.
 
     Args:
-        always: Arguments that are no object become an empty one, since chat templates read an object, as vLLM has it;
-            otherwise they stay the text that the policy wrote.
+        always: Arguments that are no object become an empty one, and no content an empty one, since chat templates read
+            an object and a text, as vLLM has it; otherwise arguments stay the text that the policy wrote.
     """
-    return [
-        {**m, "tool_calls": [_with_object(call, always) for call in m["tool_calls"]]}
-        if m.get("tool_calls")
-        else dict(m)
-        for m in messages
-    ]
+    return [_with_objects(message, always) for message in messages]
+
+
+def _with_objects(message: Mapping[str, Any], always: bool) -> dict[str, Any]:
+    made = {**message, "content": message.get("content") or ""} if always else dict(message)
+    if message.get("tool_calls"):
+        made["tool_calls"] = [_with_object(call, always) for call in message["tool_calls"]]
+    return made
 
 
 def _with_object(call: Mapping[str, Any], always: bool) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class ToolAnswer(BaseModel, frozen=True, extra="forbid"):
     tool: Literal["name", "arguments", "call"] = Field(
         description="What of a call is the answer: the tool's name, its arguments, or both."
     )
-    ignore: tuple[str, ...] = Field((), max_length=64, description="Arguments that do not count.")
+    ignore: list[str] = Field(default_factory=list, max_length=64, description="Arguments that do not count.")
 
     @model_validator(mode="after")
     def _something_to_ignore(self) -> "ToolAnswer":

@@ -55,7 +55,7 @@ def answer_of(y: Tokens, answer: ToolAnswer) -> str | None:
 
 
 @pytest.mark.parametrize(
-    "answer", [{"tool": "name"}, *({"tool": t, "ignore": ("comment",)} for t in ("call", "arguments"))]
+    "answer", [{"tool": "name"}, *({"tool": t, "ignore": ["comment"]} for t in ("call", "arguments"))]
 )
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_its_law_by_brute_force(n: int, answer: Any) -> None:
@@ -94,7 +94,7 @@ def test_its_law_by_brute_force(n: int, answer: Any) -> None:
     ],
 )
 def test_two_calls_are_one_answer_if_they_say_the_same(one: Any, other: Any, same: bool) -> None:
-    vote = Vote(answer=ToolAnswer(tool="call", ignore=("why",)))
+    vote = Vote(answer=ToolAnswer(tool="call", ignore=["why"]))
     first, second = vote.answers([reply(*one), reply(*other)])
     assert first is not None
     assert (first == second) is same

@@ -138,6 +138,18 @@ def test_a_plain_sample_of_decants_is_vllms_own(hosted: Hosted) -> None:
     assert ours["choices"][0]["text"] == theirs["choices"][0]["text"]
 
 
+@pytest.mark.parametrize("choice", ["required", "auto", {"type": "function", "function": {"name": "f"}}])
+def test_tools_are_called_as_vllm_calls_them(hosted: Hosted, choice: Any) -> None:
+    body = {**CHAT, "tools": [TOOL], "tool_choice": choice, "max_tokens": 64}
+    theirs = lasting(ok(hosted.bare.post("/v1/chat/completions", json=body)))
+    ours = lasting(ok(hosted.post("chat/completions", {**body, "decoding": {"strategy": "sample"}})))
+    assert ours["usage"]["prompt_tokens"] == theirs["usage"]["prompt_tokens"]
+    [one], [other] = ours["choices"], theirs["choices"]
+    assert one["finish_reason"] == other["finish_reason"]
+    assert one["message"].get("tool_calls") == other["message"].get("tool_calls")
+    assert one["message"]["content"] == (other["message"]["content"] or None)
+
+
 def test_every_strategy_runs(hosted: Hosted) -> None:
     ways: list[Json] = [
         {"strategy": "controlled", "candidates": 2, "block_tokens": 4},
