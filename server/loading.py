@@ -30,10 +30,8 @@ from server.settings import (
 )
 
 if TYPE_CHECKING:
-    from vllm.renderers.online_renderer import OnlineRenderer
-
     from server.engines.guided.plan import Plan
-    from server.engines.vllm_seam import Engine, Start
+    from server.engines.vllm_seam import Engine, Renderer, Start
 
 Report = Callable[[str], None]
 POLICY, GUIDED = ENGINES
@@ -68,7 +66,7 @@ class Host:
     """Another server's engine for the policy, and how that server renders chats and reads answers."""
 
     engine: "Engine"
-    online: "OnlineRenderer"
+    online: "Renderer"
 
 
 def toy(settings: Settings | None = None) -> Loaded:

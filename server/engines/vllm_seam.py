@@ -30,6 +30,7 @@ from server.settings import EngineArgs, SettingsError
 _SAMPLING = {"structured_outputs": "grammar", **{f.name: f.name for f in fields(Sampling)}}
 
 Engine: TypeAlias = AsyncLLM
+Renderer: TypeAlias = OnlineRenderer
 Start = Callable[[], Engine]
 
 
@@ -151,7 +152,7 @@ def model_text(engine: Engine, chat_template: str | None = None) -> ModelText:
     return ModelText(engine.get_tokenizer(), *_bounds(engine), chat_template)
 
 
-def policy_text(online: OnlineRenderer, engine: Engine, *others: Engine) -> PolicyText:
+def policy_text(online: Renderer, engine: Engine, *others: Engine) -> PolicyText:
     """Return the policy's tokenizer with its engine's bounds, and the smallest `max_logprobs` of it and `others`.
 
     Args:

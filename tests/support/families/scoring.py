@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from server.engines.text import Chat
 from tests.support.families.family import ANSWERS, CHATS, TEXTS, Json
 
 
@@ -61,7 +62,7 @@ def _scores(spec: Any, policy: Any) -> Json:
 async def _chats(reward: Any, policy: Any) -> list[Sequence[float | None]]:
     """Return the scores of all chats, whose answers are in the engine at the same time."""
     candidates = [await policy.completion(answer, ended=True) for answer in ANSWERS]
-    prompts = [await policy.chat([dict(message) for message in chat]) for chat in CHATS]
+    prompts = [await policy.chat(Chat(tuple(chat))) for chat in CHATS]
     return list(await asyncio.gather(*(reward.score(prompt, candidates) for prompt in prompts)))
 
 
