@@ -31,7 +31,7 @@ def loaded() -> Loaded:
 
 
 def without_tools(kind: str) -> list[Block]:
-    """Return the blocks of pages whose requests have no tools, which the toy would refuse; test_demo.py has them all."""
+    """Return the blocks without those whose requests have tools, which the toy would refuse."""
     return [block for block in of(kind) if block.file != "docs/tools.md"]
 
 

@@ -12,7 +12,8 @@ from typing import Literal, Protocol, runtime_checkable
 from decoders.core import Candidate, Prompt, Tokens
 from decoders.errors import InvalidRequest, RewardFailed
 from decoders.models import Reward
-from server.engines.text import Text
+from decoders.reply import with_calls_as_text
+from server.engines.text import Chat, Text
 from server.engines.text.protocol import Message
 
 PoolingTask = Literal["classify", "token_classify"]
@@ -100,8 +101,9 @@ class ScoredPairs:
         *before, last = messages
         if not before or last["role"] != "assistant":
             raise InvalidRequest("This reward scores an answer: let the assistant's message be the last.", "messages")
-        prompt = await self._text.chat([dict(message) for message in before])
-        return self._read(prompt, await self._text.completion(last["content"], ended=True))
+        [said] = with_calls_as_text([last])
+        prompt = await self._text.chat(Chat(tuple(before)))
+        return self._read(prompt, await self._text.completion(said["content"], ended=True))
 
     async def pair(self, first: str, second: str) -> ReadText:
         return self._read(await self._text.encode(first), await self._text.completion(second, ended=False))

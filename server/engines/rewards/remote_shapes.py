@@ -122,5 +122,4 @@ def _chat_fields(pair: Pair) -> dict[str, Any]:
     """Return the fields of a chat with its answer as the last turn."""
     prompt, candidate = pair
     messages = [dict(message) for message in prompt.answered(prompt.reply(candidate))]
-    tools = {"chat_template_kwargs": {"tools": [dict(tool) for tool in prompt.tools]}} if prompt.tools else {}
-    return {"messages": messages, "add_generation_prompt": False, **tools}
+    return {"messages": messages, "add_generation_prompt": False}

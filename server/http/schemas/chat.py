@@ -11,7 +11,7 @@ from server.engines.text import Turn
 from server.engines.text.chat_parser import ChatParser
 from server.http.schemas import noops
 from server.http.schemas.common import MAX_LOGPROBS, Body
-from server.http.schemas.messages import ChatMessage
+from server.http.schemas.messages import ChatMessage, check_roles
 from server.http.schemas.tools import NamedTool, Tool, ToolChoice, check_choice
 
 
@@ -53,8 +53,7 @@ class ChatTemplateOptions(BaseModel, frozen=True, extra="forbid"):
 
     def check_messages(self, messages: Sequence[ChatMessage]) -> None:
         """Raise `InvalidRequest` for a message that is none, or if the last cannot be continued as the fields ask."""
-        for i, message in enumerate(messages):
-            message.check(f"messages.{i}")
+        check_roles(messages)
         if not self.continue_final_message:
             return
         if self.add_generation_prompt:

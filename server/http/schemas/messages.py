@@ -1,5 +1,6 @@
 """The messages of a chat, in OpenAI's shapes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -59,3 +60,9 @@ class ChatMessage(BaseModel, frozen=True, extra="forbid", json_schema_extra=noop
             if getattr(self, name):
                 message[name] = getattr(self, name)
         return message
+
+
+def check_roles(messages: Sequence[ChatMessage]) -> None:
+    """Raise `InvalidRequest` for a message whose fields do not fit its role."""
+    for i, message in enumerate(messages):
+        message.check(f"messages.{i}")

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 
 from decoders.errors import InvalidRequest
 from server.http.schemas import noops
-from server.http.schemas.chat import ChatMessage
 from server.http.schemas.common import Addressed
+from server.http.schemas.messages import ChatMessage, check_roles
 
 MAX_TEXTS = 1024
 
@@ -83,6 +83,7 @@ class ClassifyBody(OfReward, frozen=True, extra="forbid", json_schema_extra=noop
     def _one_of_two(self) -> "ClassifyBody":
         if (self.input is None) == (self.messages is None):
             raise InvalidRequest("Give either input or messages.", "input")
+        check_roles(self.messages or ())
         for name in ("add_generation_prompt", "continue_final_message"):
             if name in self.model_fields_set and self.messages is None:
                 raise InvalidRequest(f"'{name}' goes with messages.", name)
