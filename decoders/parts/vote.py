@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import re2
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator
 
 from decoders.core import Prompt
 from decoders.errors import InvalidRequest
@@ -55,11 +55,12 @@ class ToolAnswer(BaseModel, frozen=True, extra="forbid"):
     )
     ignore: list[str] = Field(default_factory=list, max_length=64, description="Arguments that do not count.")
 
-    @model_validator(mode="after")
-    def _something_to_ignore(self) -> "ToolAnswer":
-        if self.ignore and self.tool == "name":
-            raise InvalidRequest("A vote by name reads no arguments.", "strategy.select.answer.ignore")
-        return self
+    @field_validator("ignore")
+    @classmethod
+    def _something_to_ignore(cls, ignore: list[str], info: ValidationInfo) -> list[str]:
+        if ignore and info.data.get("tool") == "name":
+            raise ValueError("A vote by name reads no arguments")
+        return ignore
 
     def read(self, reply: Reply) -> str | None:
         """Return the calls as canonical JSON: keys in order, no spaces. One call stands alone, several in a list."""
