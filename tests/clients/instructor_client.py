@@ -1,4 +1,4 @@
-"""instructor: models from both of its JSON modes, sync, async and in part, and each way to ask for a strategy."""
+"""instructor: models by tools and by both JSON modes, sync, async and in part, and each way to a strategy."""
 
 import asyncio
 from contextlib import suppress
@@ -26,6 +26,11 @@ ask = partial(client.chat.completions.create_with_completion, **ONE)
 assert last.verdict in ("good", "bad")
 assert isinstance(last.again, bool)
 assert isinstance(asyncio.run(later.chat.completions.create(model=MODEL, **ONE)), Review)
+
+tools = instructor.from_openai(openai.OpenAI(base_url=URL, api_key="none"), mode=instructor.Mode.TOOLS)
+assert isinstance(tools.chat.completions.create(model=PRESET, **ONE), Review)
+*_, last = tools.chat.completions.create_partial(model=MODEL, **ONE)
+assert last.verdict in ("good", "bad")
 
 # Its mode JSON puts the schema into words, which random weights do not follow, and asks for any object: one will do.
 words = instructor.from_openai(openai.OpenAI(base_url=URL, api_key="none"), mode=instructor.Mode.JSON)

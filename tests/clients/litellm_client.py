@@ -1,9 +1,10 @@
-"""litellm: completion, stream, async, a router, and each way to ask for a strategy."""
+"""litellm: completion, stream, async, a router, tools, and each way to ask for a strategy."""
 
 import asyncio
 from functools import partial
 
 import litellm
+import openai
 from asked import DECODING, HEADERS, MODEL, PRESET, QUESTION, URL, Review, assert_best_of_4
 
 HERE = {"api_base": URL, "api_key": "none", "max_tokens": 8}
@@ -20,9 +21,19 @@ assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
 assert len(chat(model=f"openai/{MODEL}", temperature=0.5, n=2).choices) == 2
 hosted = chat(model=f"hosted_vllm/{MODEL}", seed=1)
 assert hosted.choices[0].message.content == whole.choices[0].message.content
-assert litellm.text_completion(model=f"text-completion-openai/{MODEL}", prompt=QUESTION, **HERE).choices[0].text
+assert litellm.text_completion(model=f"text-completion-openai/{MODEL}", prompt=QUESTION, seed=1, **HERE).choices[0].text
 parsed = chat(model=f"openai/{MODEL}", max_tokens=200, response_format=Review)
 assert Review.model_validate_json(parsed.choices[0].message.content)
+
+call = {
+    "tools": [openai.pydantic_function_tool(Review)],
+    "tool_choice": {"type": "function", "function": {"name": "Review"}},
+}
+message = chat(model=f"openai/{PRESET}", max_tokens=200, **call).choices[0].message
+assert Review.model_validate_json(message.tool_calls[0].function.arguments)
+result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "noted"}
+last = chat(model=f"openai/{MODEL}", messages=[*ASK, message, result], seed=1, tools=call["tools"])
+assert last.choices[0].message.content
 
 body = chat(model=f"openai/{MODEL}", extra_body={"decoding": DECODING})
 preset = chat(model=f"openai/{PRESET}")

@@ -1,4 +1,4 @@
-// openai for Node: chats, streams, structured output and each way to ask for a strategy.
+// openai for Node: chats, streams, structured output, tools and each way to ask for a strategy.
 
 import assert from "node:assert/strict";
 import OpenAI from "openai";
@@ -35,6 +35,14 @@ const schema = {
 const format = { type: "json_schema", json_schema: { name: "review", strict: true, schema } };
 const review = await chat.parse({ ...fields, max_tokens: 200, response_format: format });
 assert.equal(typeof JSON.parse(review.choices[0].message.content).again, "boolean");
+
+const tool = { type: "function", function: { name: "review", strict: true, parameters: schema } };
+const named = { type: "function", function: { name: "review" } };
+const asked = { ...fields, model: `${model}:best-of-4`, max_tokens: 200, tools: [tool], tool_choice: named };
+const { message } = (await chat.create(asked)).choices[0];
+assert.equal(typeof JSON.parse(message.tool_calls[0].function.arguments).again, "boolean");
+const noted = { role: "tool", tool_call_id: message.tool_calls[0].id, content: "noted" };
+assert((await chat.create({ ...fields, messages: [...messages, message, noted], tools: [tool] })).choices[0].message.content);
 
 const body = await chat.create({ ...fields, decoding });
 const preset = await chat.create({ ...fields, model: `${model}:best-of-4` });

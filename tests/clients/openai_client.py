@@ -1,4 +1,4 @@
-"""openai: chats, completions, streams, structured output and each way to ask for a strategy, sync and async."""
+"""openai: chats, completions, streams, structured output, tools and each way to ask for a strategy, sync and async."""
 
 import asyncio
 from functools import partial
@@ -40,6 +40,22 @@ def parsed() -> None:
         assert isinstance(events.get_final_completion().choices[0].message.parsed, Review)
 
 
+def tools() -> None:
+    call = {"tools": [openai.pydantic_function_tool(Review)], "max_tokens": 200}
+    named = {**call, "tool_choice": {"type": "function", "function": {"name": "Review"}}}
+    message = chat(model=PRESET, **named).choices[0].message
+    assert message.content is None
+    assert Review.model_validate_json(message.tool_calls[0].function.arguments)
+    parsed = client.chat.completions.parse(model=MODEL, messages=ASK, **named).choices[0].message
+    assert isinstance(parsed.tool_calls[0].function.parsed_arguments, Review)
+    with client.chat.completions.stream(model=MODEL, messages=ASK, **named) as events:
+        whole = events.get_final_completion().choices[0].message
+    assert isinstance(whole.tool_calls[0].function.parsed_arguments, Review)
+    result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "noted"}
+    last = chat(model=MODEL, messages=[*ASK, message, result], seed=1, tools=call["tools"])
+    assert last.choices[0].message.content
+
+
 async def at_once() -> None:
     async with openai.AsyncOpenAI(base_url=URL, api_key="none") as several:
         ask = partial(several.chat.completions.create, model=PRESET, messages=ASK, max_tokens=8)
@@ -52,6 +68,7 @@ async def at_once() -> None:
 plain()
 streamed()
 parsed()
+tools()
 asyncio.run(at_once())
 
 body = chat(model=MODEL, extra_body={"decoding": DECODING})

@@ -55,7 +55,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     policy = save_model(tmp_path_factory.mktemp("clients"), 0, LlamaForCausalLM, make_tokenizer(384, CHAT))
     compact = {"backend": "xgrammar", "disable_any_whitespace": True}  # or random weights write blanks without end
     settings = {
-        "policy": {"model": str(policy), "name": "tiny", "engine": {**ENGINE, "structured_outputs_config": compact}},
+        "policy": {
+            "model": str(policy),
+            "name": "tiny",
+            "engine": {**ENGINE, "structured_outputs_config": compact},
+            "tool_call_parser": "pythonic",
+        },
         "rewards": {"default": {"kind": "function", "function": "server.demo.brevity:short_sentences"}},
     }
     with decant(settings) as url:
