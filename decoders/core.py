@@ -19,6 +19,8 @@ class Prompt:
     `messages` is the chat that was rendered to it, for a reward model with a chat template of its own, and `tools` are
     what it may call; both as OpenAI's API has them. `continues` says that the last message is the beginning of the
     assistant's turn, which the policy continues. `parser` takes answers apart; without one an answer is its text.
+    Requests of one `cache_salt` share what engines keep of prompts, and with no other; those of a lower `priority` are
+    served first, where the policy's engine goes by priority.
     """
 
     tokens: Tokens
@@ -27,6 +29,8 @@ class Prompt:
     continues: bool = False
     tools: tuple[Mapping[str, Any], ...] = ()
     parser: AnswerParser | None = field(default=None, compare=False)
+    cache_salt: str | None = field(default=None, compare=False)
+    priority: int = field(default=0, compare=False)
 
     def reply(self, candidate: "Candidate") -> Reply:
         """Return a completion of this prompt taken apart."""
@@ -53,6 +57,8 @@ class Alternative:
     text: str
     logprob: float
     raw: bytes = b""
+    rank: int | None = field(default=None, kw_only=True)
+    """Its place among all tokens by probability, from 1, where the policy reports it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,7 @@ class Sampling:
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     thinking_token_budget: int | None = None

@@ -61,9 +61,11 @@ class PolicyEngines:
             params.extra_args = self.plan.extra_args(weights)
             if entropy is not None:
                 entropy.put_into(params)
-            inputs = tokens_input(list(prompt.tokens), cache_salt=self.plan.salt(weights))
+            inputs = tokens_input(list(prompt.tokens), cache_salt=self._salt(prompt, weights))
             reasoning = prompt.parser.engine_arguments if isinstance(prompt.parser, ChatParser) else {}
-            request = self.engine_for(sampling).generate(inputs, params, uuid.uuid4().hex, **reasoning)
+            request = self.engine_for(sampling).generate(
+                inputs, params, uuid.uuid4().hex, priority=prompt.priority, **reasoning
+            )
             made = RequestOutputs(self.text, prompt, sampling, detokenize=detokenize)
             async with aclosing(request) as outputs:
                 async for output in outputs:
@@ -72,6 +74,11 @@ class PolicyEngines:
                             raise InvalidRequest("The engine cannot follow this grammar.", field)
                         if pieces or part.finished():
                             yield part.index, made.candidate(part, output)
+
+    def _salt(self, prompt: Prompt, weights: list[float]) -> str | None:
+        """Return what keys and values are cached apart by: the guides' weights, and the request's own salt."""
+        salts = [salt for salt in (self.plan.salt(weights), prompt.cache_salt) if salt is not None]
+        return "\n".join(salts) or None
 
     async def draw_pieces(self, prompt: Prompt, sampling: Sampling, seed: int | None) -> AsyncGenerator[Candidate]:
         """Yield the pieces of one answer as the engine draws them, without texts."""
@@ -105,11 +112,11 @@ class PolicyEngines:
             output_kind=RequestOutputKind.FINAL_ONLY,
             skip_clone=True,
         )
-        inputs = tokens_input(before, cache_salt=self.plan.salt(weights))
+        inputs = tokens_input(before, cache_salt=self._salt(prompt, weights))
         engine = self.guided if self.plan.columns else self.engine
         entries: list[Mapping[int, Logprob] | None] = []
         with engine_errors("policy"):
-            async for output in engine.generate(inputs, params, uuid.uuid4().hex):
+            async for output in engine.generate(inputs, params, uuid.uuid4().hex, priority=prompt.priority):
                 entries = [*(output.prompt_logprobs or ())[start:], *(output.outputs[0].logprobs or ())]
         pairs = zip(entries, completion.tokens, strict=True)
         return math.fsum(entry[token].logprob for entry, token in pairs if entry is not None)

@@ -72,5 +72,5 @@ class RequestOutputs:
 def _logprob(entry: Mapping[int, Logprob], token: int) -> TokenLogprob:
     """Return vLLM's entry for one position, its tokens in the order of their rank."""
     ranked = sorted(entry.items(), key=lambda item: item[1].rank or math.inf)
-    top = tuple(Alternative(t, "", e.logprob) for t, e in ranked)
-    return TokenLogprob(token, "", entry[token].logprob, top=top)
+    top = tuple(Alternative(t, "", e.logprob, rank=e.rank) for t, e in ranked)
+    return TokenLogprob(token, "", entry[token].logprob, rank=entry[token].rank, top=top)

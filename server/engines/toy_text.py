@@ -23,8 +23,9 @@ class ToyText:
     max_model_len = 64
     vocab_size = len(WORDS)
     max_logprobs = len(WORDS)
+    priorities = False
 
-    async def encode(self, text: str) -> Prompt:
+    async def encode(self, text: str, *, special: bool = True) -> Prompt:  # noqa: ARG002
         known = {w.strip(): t for t, w in enumerate(WORDS)}
         tokens = [known.get(w, 1 + sum(map(ord, w)) % (len(WORDS) - 1)) for w in text.split()]
         return Prompt(tuple(tokens), text)

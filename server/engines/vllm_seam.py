@@ -158,7 +158,8 @@ def policy_text(online: Renderer, engine: Engine, *others: Engine) -> PolicyText
     Args:
         online: How vLLM renders the policy's chats, and parses its answers.
     """
-    return PolicyText(online, *_bounds(engine, *others))
+    priorities = engine.vllm_config.scheduler_config.policy == "priority"
+    return PolicyText(online, *_bounds(engine, *others), priorities=priorities)
 
 
 def _bounds(engine: Engine, *others: Engine) -> tuple[int, int, int]:

@@ -19,15 +19,18 @@ from server.http.schemas.responses import (
     Delta,
 )
 from server.http.schemas.tool_calls import FunctionCallDelta, ToolCall, ToolCallDelta
+from server.http.token_details import NO_DETAILS, TokenDetails
 
 
 class ChatFormat:
-    """The format of /v1/chat/completions; `top` as in `CompletionFormat`."""
+    """The format of /v1/chat/completions; `top` and `details` as in `CompletionFormat`."""
 
     prefix = "chatcmpl-"
 
-    def __init__(self, top: int | None) -> None:
+    def __init__(self, top: int | None, details: TokenDetails = NO_DETAILS) -> None:
         self._top = top
+        self._details = details
+        self._of_prompt: dict[str, Any] = {}  # until it is sent
         self._held: dict[int, HeldLogprobs] = {}  # by the index of the streamed choice
         self._streams: dict[int, ReplyStream] = {}  # the same, where answers are taken apart
         self._spoken: set[int] = set()  # choices whose role has been sent
@@ -35,12 +38,14 @@ class ChatFormat:
     def choice(self, index: int, prompt: Prompt, candidate: Candidate) -> ChatChoice:
         assert candidate.finish is not None
         message, finish = _message(prompt, candidate)
+        self._of_prompt = self._details.of_prompt(prompt, candidate)
         return ChatChoice(
             index=index,
             message=message,
             logprobs=self._logprobs(aligned(candidate.logprobs or (), len(candidate.text))),
             finish_reason=finish,
             stop_reason=candidate.stop,
+            **self._details.of_answer(candidate),
         )
 
     def piece(self, index: int, prompt: Prompt, piece: Candidate) -> ChatChunkChoice | None:
@@ -50,12 +55,14 @@ class ChatFormat:
             if index not in self._streams:
                 self._streams[index] = prompt.parser.stream()
             read, finish = self._streams[index].read(piece)
-            if read is None and finish is None and not entries:
+            if read is None and finish is None and not entries and not self._details.ids:
                 return None
             fields = {} if read is None else _fields(read)
         else:
             fields = {"content": piece.text}
         if index not in self._spoken:
+            if not self._spoken:
+                self._of_prompt = self._details.of_prompt(prompt, piece)
             self._spoken.add(index)
             fields = {"role": "assistant", **fields}
         return ChatChunkChoice(
@@ -64,13 +71,15 @@ class ChatFormat:
             logprobs=self._logprobs(entries),
             finish_reason=finish,
             stop_reason=piece.stop,
+            **self._details.of_answer(piece),
         )
 
     def answer(self, choices: Sequence[Any], **rest: Any) -> ChatCompletion:
-        return ChatCompletion(object="chat.completion", choices=choices, **rest)
+        return ChatCompletion(object="chat.completion", choices=choices, **rest, **self._of_prompt)
 
     def chunk(self, choices: Sequence[Any], **rest: Any) -> ChatCompletionChunk:
-        return ChatCompletionChunk(object="chat.completion.chunk", choices=choices, **rest)
+        of_prompt, self._of_prompt = self._of_prompt, {}
+        return ChatCompletionChunk(object="chat.completion.chunk", choices=choices, **rest, **of_prompt)
 
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> ChatLogprobs | None:
         return None if self._top is None else chat_logprobs(entries, top=self._top > 0)

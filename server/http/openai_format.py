@@ -1,6 +1,6 @@
 """OpenAI's formats of an answer, whole or streamed: what they have in common, and that of completions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from decoders.core import Candidate, Prompt, TokenLogprob
@@ -15,6 +15,7 @@ from server.http.schemas.responses import (
     CompletionChoice,
     CompletionChunk,
 )
+from server.http.token_details import NO_DETAILS, TokenDetails
 
 Choice = CompletionChoice | ChatChoice | ChatChunkChoice
 Chunk = CompletionChunk | ChatCompletionChunk
@@ -45,25 +46,29 @@ class CompletionFormat:
     Args:
         echo: whether the prompt stands before each completion.
         top: how many log-probabilities to give for a position, beside the token's own; None for none at all.
+        details: what else to tell of tokens.
     """
 
     prefix = "cmpl-"
 
-    def __init__(self, *, echo: bool, top: int | None) -> None:
+    def __init__(self, *, echo: bool, top: int | None, details: TokenDetails = NO_DETAILS) -> None:
         self._echo = echo
         self._top = top
+        self._details = details
         self._held: dict[int, HeldLogprobs] = {}  # by the index of the streamed choice
         self._offsets: dict[int, int] = {}  # where the text of the choice's next token begins
 
     def choice(self, index: int, prompt: Prompt, candidate: Candidate) -> CompletionChoice:
         entries = aligned(candidate.logprobs or (), len(candidate.text))
-        return self._part(index, prompt if self._echo else None, candidate, entries, 0)
+        details = {**self._details.of_answer(candidate), **self._details.of_prompt(prompt, candidate)}
+        return self._part(index, prompt if self._echo else None, candidate, entries, 0, details)
 
     def piece(self, index: int, prompt: Prompt, piece: Candidate) -> CompletionChoice:
         first = index not in self._held
         entries = self._held.setdefault(index, HeldLogprobs()).take(piece)
         offset = self._offsets.get(index, 0)
-        part = self._part(index, prompt if self._echo and first else None, piece, entries, offset)
+        details = self._details.of_answer(piece) | (self._details.of_prompt(prompt, piece) if first else {})
+        part = self._part(index, prompt if self._echo and first else None, piece, entries, offset, details)
         if part.logprobs is not None:
             self._offsets[index] = offset + sum(map(len, part.logprobs.tokens))
         return part
@@ -75,13 +80,20 @@ class CompletionFormat:
         return CompletionChunk(object="text_completion", choices=choices, **rest)
 
     def _part(
-        self, index: int, prompt: Prompt | None, part: Candidate, entries: Sequence[TokenLogprob], offset: int
+        self,
+        index: int,
+        prompt: Prompt | None,
+        part: Candidate,
+        entries: Sequence[TokenLogprob],
+        offset: int,
+        details: Mapping[str, Any],
     ) -> CompletionChoice:
         """Return `part`, after the text of `prompt` if there is one.
 
         Args:
             entries: the log-probabilities of `part`, aligned with its text.
             offset: where the first token's text begins, in characters.
+            details: further fields.
         """
         text = "" if prompt is None else prompt.text
         known = (part.prompt_logprobs or ()) if prompt is not None else ()
@@ -92,4 +104,5 @@ class CompletionFormat:
             logprobs=None if self._top is None else completion_logprobs([*known, *entries], first, offset),
             finish_reason=part.finish,
             stop_reason=part.stop,
+            **details,
         )

@@ -25,7 +25,7 @@ def completion_logprobs(tokens: Sequence[TokenLogprob | None], first: str, offse
         offset += len(text)
     return CompletionLogprobs(
         tokens=texts,
-        token_logprobs=[None if token is None else _finite(token.logprob) for token in tokens],
+        token_logprobs=[None if token is None else finite(token.logprob) for token in tokens],
         top_logprobs=[None if token is None else _by_text(token.top) for token in tokens],
         text_offset=offsets,
     )
@@ -40,16 +40,17 @@ def chat_logprobs(tokens: Sequence[TokenLogprob], *, top: bool) -> ChatLogprobs:
 
 
 def _entry(token: Alternative) -> dict[str, Any]:
-    return {"token": token.text, "logprob": _finite(token.logprob), "bytes": list(token.raw)}
+    return {"token": token.text, "logprob": finite(token.logprob), "bytes": list(token.raw)}
 
 
 def _by_text(top: Sequence[Alternative]) -> dict[str, float]:
     """Return log-probabilities by text. Parts of characters may have the same text: the likelier counts."""
     found: dict[str, float] = {}
     for token in top:
-        found[token.text] = max(_finite(token.logprob), found.get(token.text, -math.inf))
+        found[token.text] = max(finite(token.logprob), found.get(token.text, -math.inf))
     return found
 
 
-def _finite(logprob: float) -> float:
+def finite(logprob: float) -> float:
+    """Return a log-probability as JSON can have it."""
     return logprob if math.isfinite(logprob) else IMPOSSIBLE

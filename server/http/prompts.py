@@ -8,6 +8,7 @@ from decoders.core import Prompt
 from decoders.errors import InvalidRequest
 from server.engines.text import Chat, Text
 from server.http.schemas.chat import ChatBody, ChatTemplateOptions
+from server.http.schemas.common import PromptOptions
 from server.http.schemas.completions import CompletionsBody
 from server.http.schemas.messages import ChatMessage
 
@@ -17,8 +18,26 @@ async def encode_prompts(body: ChatBody | CompletionsBody, text: Text) -> list[P
     if isinstance(body, ChatBody):
         chat = chat_of(body.messages, body)
         chat = replace(chat, grammar=body.grammar, skip_special_tokens=body.skip_special_tokens)
-        return [await text.chat(chat)]
-    return await asyncio.gather(*(_encode(prompt, text) for prompt in body.prompts))
+        prompts = [await text.chat(chat)]
+    else:
+        prompts = await asyncio.gather(*(_encode(prompt, body, text) for prompt in body.prompts))
+    return [replace(_cut(p, body, text), cache_salt=body.cache_salt, priority=body.priority) for p in prompts]
+
+
+def _cut(prompt: Prompt, body: PromptOptions, text: Text) -> Prompt:
+    """Return the prompt with as many of its tokens as the body keeps; there is room for one more in the context."""
+    keep, most = body.truncate_prompt_tokens, text.max_model_len - 1
+    if keep is None:
+        return prompt
+    if keep > most:
+        message = f"truncate_prompt_tokens is {keep}: with one token to come, a prompt has at most {most}."
+        raise InvalidRequest(message, "truncate_prompt_tokens")
+    keep = most if keep == -1 else keep
+    if keep >= len(prompt.tokens):
+        return prompt
+    start = len(prompt.tokens) - keep if body.truncation_side == "left" else 0
+    cut = text.given(prompt.tokens[start : start + keep])
+    return replace(prompt, tokens=cut.tokens, text=cut.text)
 
 
 async def encode_chat(messages: Sequence[ChatMessage], options: ChatTemplateOptions, text: Text) -> Prompt:
@@ -31,9 +50,9 @@ def chat_of(messages: Sequence[ChatMessage], options: ChatTemplateOptions) -> Ch
     return Chat(tuple(message.plain() for message in messages), options.turn, options.options)
 
 
-async def _encode(prompt: str | list[int], text: Text) -> Prompt:
+async def _encode(prompt: str | list[int], body: CompletionsBody, text: Text) -> Prompt:
     if isinstance(prompt, str):
-        return await text.encode(prompt)
+        return await text.encode(prompt, special=body.add_special_tokens)
     check_vocabulary(prompt, text, "prompt")
     return text.given(prompt)
 

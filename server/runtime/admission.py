@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections import deque
+from bisect import insort_right
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from operator import itemgetter
 
 from server.errors import Overloaded
 
 
 class Admission:
-    """Admits requests in the order of their arrival, up to a number of sequences that are drawn at the same time.
+    """Admits requests by priority, and then in the order of their arrival, up to a number of sequences at a time.
 
     A request that may draw more sequences than that takes all places; the engine queues its other sequences.
 
@@ -23,7 +24,7 @@ class Admission:
         self._capacity = max_sequences
         self._free = max_sequences
         self._max_queue = max_queue
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._seconds = 1.0  # how long a request runs: a moving average
         self.draining = False
 
@@ -38,8 +39,12 @@ class Admission:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def place(self, sequences: int) -> AsyncIterator[None]:
-        """Hold places for `sequences` inside the `with` block, after a wait if need be. Raises `Overloaded`."""
+    async def place(self, sequences: int, priority: int = 0) -> AsyncIterator[None]:
+        """Hold places for `sequences` inside the `with` block, after a wait if need be. Raises `Overloaded`.
+
+        Args:
+            priority: a lower one is admitted before others that wait.
+        """
         width = min(sequences, self._capacity)
         if self.draining:
             raise Overloaded("The server is shutting down. Try another one, or later.", "draining", 5)
@@ -47,7 +52,7 @@ class Admission:
             if len(self._waiting) >= self._max_queue:
                 message = f"All places are taken, and {len(self._waiting)} requests wait already. Try again later."
                 raise Overloaded(message, "queue_full", self._retry_after())
-            await self._wait(width)
+            await self._wait(width, priority)
         else:
             self._free -= width
         started = time.monotonic()
@@ -57,10 +62,10 @@ class Admission:
             self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
             self._release(width)
 
-    async def _wait(self, width: int) -> None:
+    async def _wait(self, width: int, priority: int) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (width, turn)
-        self._waiting.append(entry)
+        entry = (priority, width, turn)
+        insort_right(self._waiting, entry, key=itemgetter(0))
         try:
             await turn
         except asyncio.CancelledError:
@@ -73,8 +78,8 @@ class Admission:
 
     def _release(self, width: int) -> None:
         self._free += width
-        while self._waiting and (self._waiting[0][0] <= self._free or self._waiting[0][1].cancelled()):
-            next_width, turn = self._waiting.popleft()
+        while self._waiting and (self._waiting[0][1] <= self._free or self._waiting[0][2].cancelled()):
+            _, next_width, turn = self._waiting.pop(0)
             if not turn.cancelled():  # a cancelled request has yet to leave the queue
                 self._free -= next_width
                 turn.set_result(None)

@@ -65,8 +65,19 @@ def check_min_tokens(sampling: Sampling) -> None:
 def check_logprobs(sampling: Sampling, text: Text, field: str) -> None:
     """Raise `InvalidRequest` if `field` requests more alternatives for a token than the policy can report."""
     limit = text.max_logprobs
-    if sampling.logprobs is not None and sampling.logprobs > limit:
-        raise InvalidRequest(f"{field} is {sampling.logprobs}: this model reports at most {limit}.", field)
+    for name, asked in ((field, sampling.logprobs), ("prompt_logprobs", sampling.prompt_logprobs)):
+        if asked is not None and asked > limit:
+            raise InvalidRequest(f"{name} is {asked}: this model reports at most {limit}.", name)
+
+
+def check_priority(priority: int, text: Text) -> None:
+    """Raise `InvalidRequest` for a priority where all requests have the same."""
+    if priority and not text.priorities:
+        raise InvalidRequest(
+            "priority: the policy's engine serves requests in their order; with policy.engine.scheduling_policy: "
+            "priority in the server's settings it would go by this.",
+            "priority",
+        )
 
 
 def check_budget(max_cost: Cost, settings: ServerSettings, field: str) -> None:

@@ -128,7 +128,7 @@ class RequestRunner:
             async with (
                 asyncio.timeout(seconds) as limit,
                 writer.writing(),
-                state.admission.place(await job.max_sequences(models)),
+                state.admission.place(await job.max_sequences(models), job.prompts[0][0].priority),
             ):
                 queued = time.perf_counter() - admitting
                 metrics.queued(job.name, queued)

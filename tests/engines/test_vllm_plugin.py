@@ -1,28 +1,22 @@
 """Decant inside an unmodified `vllm serve`: strategies on its engine, and all else as without the plug-in."""
 
-import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 import yaml
 
-from evaluation.support.servers import vllm_by_shell, vllm_serve
-from evaluation.support.tiny_models import make_tiny_models
-from tests.docs.blocks import blocks
-from tests.support.engine import ENGINE
-from tests.support.guided import make_guided_models
-from tests.support.serving import Json, events, ok, refused
+from evaluation.support.servers import vllm_serve
+from tests.support.hosted import KEY, Hosted, flags, hosting, settings
+from tests.support.serving import Json, events, ok, refused, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
-KEY = "swordfish"
-PARSED = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
 BODY: Json = {"prompt": "The quick brown", "max_tokens": 8, "seed": 5}
 CHAT: Json = {"messages": [{"role": "user", "content": "A good answer"}], "max_tokens": 8, "seed": 5}
 BEST: Json = {"strategy": "best_of_n", "n": 4, "return_candidates": True}
@@ -30,61 +24,10 @@ SCHEMA: Json = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "requir
 TOOL: Json = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
 
 
-@dataclass
-class Hosted:
-    client: httpx.Client
-    bare: httpx.Client
-    """Of the same server without the plug-in."""
-    models: dict[str, Path]
-
-    def post(self, path: str, body: Json, **more: Any) -> httpx.Response:
-        return self.client.post(f"/v1/{path}", json=body, **more)
-
-
-def settings(models: dict[str, Path]) -> Json:
-    engine = {**ENGINE, "max_num_seqs": 32}
-    return {
-        "policy": {"model": str(models["policy"]), "name": "tiny", "engine": engine},
-        "guides": {
-            "weak": {"kind": "arm", "model": str(models["llama"])},
-            "values": {"kind": "q_head", "head": str(models["head"])},
-        },
-        "rewards": {
-            "default": {"kind": "classifier", "model": str(models["classifier"]), "engine": ENGINE},
-            "likely": {"kind": "guide", "guide": "weak"},
-        },
-        "presets": {"careful": {"strategy": "best_of_n", "n": 3}},
-    }
-
-
 @pytest.fixture(scope="module")
 def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
-    folder = tmp_path_factory.mktemp("hosted")
-    models = make_tiny_models(folder / "tiny")
-    models |= make_guided_models(folder / "guided", models["policy"])
-    config = folder / "decant.yaml"
-    config.write_text(yaml.safe_dump(settings(models)))
-    [block] = [block for block in blocks() if block.name == "README.md#Add it to your vLLM:sh"]
-    _, line = block.text.splitlines()
-    headers = {"Authorization": f"Bearer {KEY}"}
-    log = Path(os.environ.get("HOSTED_LOG", folder / "log"))
-    with vllm_by_shell(line, [*PARSED, "--api-key", KEY], folder, log) as url:
-        # vLLM reads no endpoint plug-in that VLLM_PLUGINS does not name.
-        plain = [str(models["policy"]), "--served-model-name", "tiny", *flags(), *PARSED, "--api-key", KEY]
-        with (
-            vllm_serve(plain) as bare,
-            httpx.Client(base_url=url, headers=headers, timeout=300) as client,
-            httpx.Client(base_url=bare, headers=headers, timeout=300) as other,
-        ):
-            yield Hosted(client, other, models)
-
-
-def flags() -> list[str]:
-    """The flags of the same engine without guides."""
-    return [
-        *("--dtype", "float32", "--max-model-len", "1024", "--kv-cache-memory-bytes", str(2**28), "--enforce-eager"),
-        *("--max-num-seqs", "32", "--block-size", "32", "--no-enable-chunked-prefill"),
-    ]
+    with hosting(tmp_path_factory.mktemp("hosted")) as servers:
+        yield servers
 
 
 def lasting(value: Any) -> Any:
@@ -136,6 +79,22 @@ def test_a_plain_sample_of_decants_is_vllms_own(hosted: Hosted) -> None:
     theirs = ok(hosted.post("completions", BODY))
     ours = ok(hosted.post("completions", {**BODY, "decoding": {"strategy": "sample"}}))
     assert ours["choices"][0]["text"] == theirs["choices"][0]["text"]
+
+
+@pytest.mark.parametrize(("path", "body"), [("completions", BODY), ("chat/completions", CHAT)])
+def test_what_is_told_of_tokens_is_what_vllm_tells(hosted: Hosted, path: str, body: Json) -> None:
+    asked = {**body, "return_token_ids": True, "prompt_logprobs": 2, "truncate_prompt_tokens": 3, "cache_salt": "a"}
+    theirs = ok(hosted.bare.post(f"/v1/{path}", json=asked))
+    ours = ok(hosted.post(path, {**asked, "decoding": {"strategy": "sample"}}))
+    assert ours["choices"][0]["token_ids"] == theirs["choices"][0]["token_ids"]
+    one, other = (answer if path.startswith("chat") else answer["choices"][0] for answer in (ours, theirs))
+    assert one["prompt_token_ids"] == other["prompt_token_ids"]
+    assert one["prompt_logprobs"][0] is None is other["prompt_logprobs"][0]
+    for mine, its in zip(one["prompt_logprobs"][1:], other["prompt_logprobs"][1:], strict=True):
+        assert mine.keys() == its.keys()
+        for token, entry in mine.items():
+            assert entry["logprob"] == pytest.approx(its[token]["logprob"], abs=1e-5)
+            assert entry["rank"] == its[token]["rank"]
 
 
 @pytest.mark.parametrize("choice", ["required", "auto", {"type": "function", "function": {"name": "f"}}])
@@ -251,3 +210,16 @@ def test_wrong_settings_stop_the_start_with_a_line_for_each(tmp_path: Path, host
     ):
         assert line in text
     assert "Traceback" not in text.partition("decant: --no-enable")[2]
+
+
+def test_a_dead_engine_of_a_reward_fails_strategies_alone(hosted: Hosted) -> None:
+    """The last test of the server: it ends the engine."""
+    port = hosted.client.base_url.port
+    server = next(c.pid for c in psutil.net_connections() if c.status == "LISTEN" and c.laddr.port == port)
+    engines = [p for p in psutil.Process(server).children() if "EngineCore" in " ".join(p.cmdline()) + p.name()]
+    max(engines, key=lambda process: process.create_time()).kill()  # the policy's is the elder
+    until(lambda: hosted.client.get("/readyz").status_code == 503)
+    refusal = hosted.post("completions", {**BODY, "decoding": {"strategy": "best_of_n", "n": 2}})
+    assert refused(refusal, 503)["code"] == "engine_dead"
+    assert ok(hosted.post("completions", BODY))["choices"][0]["text"]
+    assert hosted.client.get("/health").status_code == 200

@@ -20,14 +20,13 @@ WANTS: dict[str, object] = {
     "store": True, "suffix": "a", "tool_choice": "required", "tools": [{"type": "function"}], "user": 1,
     "verbosity": "low", "web_search_options": {}, "chat_template": "a",
     "chat_template_kwargs": {"enable_thinking": False}, "documents": [{}], "include_reasoning": False,
-    "length_penalty": 2, "media_io_kwargs": {"a": 1}, "mm_processor_kwargs": {"a": 1}, "priority": 1,
-    "prompt_logprobs": 1, "request_id": 1, "return_token_ids": True, "return_tokens_as_token_ids": True,
-    "spaces_between_special_tokens": False, "truncate_prompt_tokens": 1,
+    "length_penalty": 2, "media_io_kwargs": {"a": 1}, "mm_processor_kwargs": {"a": 1},
+    "request_id": 1, "return_tokens_as_token_ids": True,
     "use_beam_search": True, "vllm_xargs": {"a": 1}, "extra_body": {"top_k": 1}, "prompt_cache_options": 1,
-    "cache_salt": "a", "ec_transfer_params": {}, "kv_transfer_params": {}, "logprob_token_ids": [1],
+    "ec_transfer_params": {}, "kv_transfer_params": {}, "logprob_token_ids": [1],
     "mm_payload": "none", "prompt_embeds": "a", "repetition_detection": {}, "return_mm_kwargs": 1,
     "return_prompt_text": True, "return_token_offsets": True, "routed_experts_prompt_start": 1, "session_id": 1,
-    "stream_interval": "a", "truncation_side": "middle", "watermarking": True,
+    "stream_interval": "a", "watermarking": True,
 }  # fmt: skip
 """Of each field a value that asks for something, or is of another type."""
 NOTHING: list[tuple[str, object]] = [
@@ -39,7 +38,8 @@ NOTHING: list[tuple[str, object]] = [
     ("structured_outputs", {}), ("structured_outputs", {"json": None}), ("stream_options", {"include_usage": True}),
     ("reasoning_effort", "none"), ("include_reasoning", True), ("documents", []), ("verbosity", "medium"),
     ("chat_template_kwargs", {}),
-    ("session_id", "a"), ("stream_interval", 4), ("truncation_side", "left"), ("watermarking", False),
+    ("session_id", "a"), ("cache_salt", "a"), ("return_token_ids", False), ("prompt_logprobs", None),
+    ("stream_interval", 4), ("truncation_side", "left"), ("watermarking", False),
     ("prompt_cache_options", {"mode": "implicit"}), ("return_mm_kwargs", True), ("routed_experts_prompt_start", 0),
 ]  # fmt: skip
 WANTED_OF_MESSAGES: dict[str, object] = {
@@ -56,7 +56,7 @@ WHOLE: Json = {
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [(path, name) for path in START for name in KNOWN[path] if name not in ("add_special_tokens", "echo")],
+    [(path, name) for path in START for name in KNOWN[path] if name != "echo"],
 )
 def test_what_would_change_the_answer_is_refused_by_name_and_null_is_not_sent(api: Api, path: str, name: str) -> None:
     error = refused(api.post(path, {**START[path], name: WANTS[name]}), 400)
@@ -75,15 +75,8 @@ def test_what_asks_for_nothing_gets_the_answer_it_would_have_without(
 
 
 def test_false_is_no_zero_and_one_is_not_true(api: Api) -> None:
-    for name, value in [("priority", False), ("length_penalty", True), ("use_beam_search", 0), ("store", 0)]:
+    for name, value in [("length_penalty", True), ("use_beam_search", 0), ("store", 0)]:
         assert refused(api.post("completions", {"prompt": "good", name: value}), 400)["param"] == name
-
-
-def test_special_tokens_are_added_to_prompts_and_not_to_chats(api: Api) -> None:
-    for path, own in (("completions", True), ("chat/completions", False)):
-        ok(api.post(path, {**START[path], "add_special_tokens": own}))
-        error = refused(api.post(path, {**START[path], "add_special_tokens": not own}), 400)
-        assert error["param"] == "add_special_tokens"
 
 
 def test_a_chat_is_not_repeated(api: Api) -> None:

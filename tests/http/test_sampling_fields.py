@@ -7,7 +7,7 @@ import pytest
 
 from decoders.core import Grammar, Prompt, Sampling
 from server.http.schemas.chat import ChatBody, ChatTemplateOptions
-from server.http.schemas.common import Addressed, Body
+from server.http.schemas.common import Addressed, Body, PromptOptions
 from server.http.schemas.completions import CompletionsBody
 from server.http.schemas.parsing import parse
 from server.http.schemas.rewards import RewardsBody
@@ -26,6 +26,7 @@ SET_BY: dict[str, dict[str, Any]] = {
 NOT_SAMPLING = {
     *Addressed.model_fields,
     *ChatTemplateOptions.model_fields,
+    *PromptOptions.model_fields,
     "prompt",
     "messages",
     "decoding",
@@ -33,6 +34,7 @@ NOT_SAMPLING = {
     "tool_choice",
     "parallel_tool_calls",
     "include_reasoning",
+    "add_special_tokens",
 }
 NOT_BY_NAME = {
     "seed",

@@ -10,7 +10,8 @@ OTHER_VALUES: dict[str, Any] = {
     "presence_penalty": 0.5, "frequency_penalty": 0.25, "repetition_penalty": 1.1, "logit_bias": {3: 1.0},
     "allowed_token_ids": (3, 4), "bad_words": ("odd",),
     "stop": ("end",), "stop_token_ids": (3,), "include_stop_str_in_output": True, "ignore_eos": True,
-    "skip_special_tokens": False, "logprobs": 0, "prompt_logprobs": 0, "thinking_token_budget": 5,
+    "skip_special_tokens": False, "spaces_between_special_tokens": False,
+    "logprobs": 0, "prompt_logprobs": 0, "thinking_token_budget": 5,
     "grammar": Grammar("json", {"type": "object"}), "guides": {"kind": 1.0}, "stream": True,
 }  # fmt: skip
 

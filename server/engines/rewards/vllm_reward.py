@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -56,11 +57,12 @@ class VllmReward:
 
     async def _score(self, prompt: Prompt, candidate: Candidate, *, ids: bool) -> float:
         label, activation = self._settings.label or 0, self._settings.activation
+        each = partial(self._pooling.each, activation=activation, salt=prompt.cache_salt)
         if self._tagger is not None:
             tagged = await self._tagger.encode(self.reward_text, prompt, candidate.text)
             if not tagged.ends:  # no step, and so no reward
                 return math.nan
-            rows = await self._pooling.each(tagged.tokens, activation=activation, step_tag=self._tagger.tag)
+            rows = await each(tagged.tokens, step_tag=self._tagger.tag)
             return self._reduce(self._tagger.step_scores([row[label] for row in rows], tagged))
         if ids:
             read = await self.reward_text.policy_ids(prompt, candidate)
@@ -69,9 +71,10 @@ class VllmReward:
             read = await self.reward_text.encode(prompt, prompt.reply(candidate), located=located)
         if isinstance(self._settings, ClassifierReward):
             tokens = self._pooling.without_padding(read.tokens)
-            return (await self._pooling.whole(tokens, activation=activation, second=read.second))[label]
+            salt = prompt.cache_salt
+            return (await self._pooling.whole(tokens, activation=activation, second=read.second, salt=salt))[label]
         # One score for each token, of which only the completion's count.
-        scores = [row[label] for row in await self._pooling.each(read.tokens, activation=activation)]
+        scores = [row[label] for row in await each(read.tokens)]
         return self._reduce(scores[read.start : read.stop] or scores[-1:])
 
     def _reduce(self, steps: list[float]) -> float:

@@ -25,6 +25,7 @@ def detokenizer_after(text: ModelText, prompt: Tokens, sampling: Sampling) -> tu
         max_tokens=None,
         include_stop_str_in_output=sampling.include_stop_str_in_output,
         skip_special_tokens=sampling.skip_special_tokens,
+        spaces_between_special_tokens=sampling.spaces_between_special_tokens,
     )
     request = EngineCoreRequest(
         request_id="",

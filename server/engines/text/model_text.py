@@ -52,6 +52,7 @@ class ModelText:
         self.max_logprobs = min(max_logprobs, vocab_size)
         self._chat_template = chat_template
         self._template_values = dict(template_values or {})
+        self.priorities = False
 
     @cached_property
     def token_bytes(self) -> TokenBytes:
@@ -70,8 +71,8 @@ class ModelText:
     def _template(self) -> Any:
         return self._chat_template or getattr(self.tokenizer, "chat_template", None)
 
-    async def encode(self, text: str) -> Prompt:
-        return Prompt(self._without_second_head(await self._encode(text, special=True)), text)
+    async def encode(self, text: str, *, special: bool = True) -> Prompt:
+        return Prompt(await self.read(text, special=special), text)
 
     def given(self, tokens: Sequence[int]) -> Prompt:
         return Prompt(tuple(tokens), self.decode(tokens[len(self._head) :] if self._has_head(tokens) else tokens))

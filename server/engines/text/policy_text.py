@@ -27,7 +27,9 @@ class PolicyText(ModelText):
     A plain chat has the same tokens either way; the tokenizer alone renders it in a fifth of the time.
     """
 
-    def __init__(self, online: OnlineRenderer, max_model_len: int, vocab_size: int, max_logprobs: int) -> None:
+    def __init__(
+        self, online: OnlineRenderer, max_model_len: int, vocab_size: int, max_logprobs: int, *, priorities: bool
+    ) -> None:
         super().__init__(
             online.renderer.get_tokenizer(),
             max_model_len,
@@ -37,6 +39,7 @@ class PolicyText(ModelText):
             online.default_chat_template_kwargs,
         )
         self._online = online
+        self.priorities = priorities
 
     async def chat(self, chat: Chat) -> Prompt:
         if not chat.options and self._online.parser is None and self.has_chat_template:

@@ -38,8 +38,11 @@ class Text(Protocol):
     vocab_size: int
     max_logprobs: int
     """How many most likely tokens the policy can report beside the drawn one."""
+    priorities: bool
+    """Whether requests are served by their priority."""
 
-    async def encode(self, text: str) -> Prompt: ...
+    async def encode(self, text: str, *, special: bool = True) -> Prompt:
+        """Return a text as the policy's tokens, with those that the tokenizer adds if `special`."""
 
     def given(self, tokens: Sequence[int]) -> Prompt:
         """Return the prompt of these token ids, with the text that `encode` gives these ids for, if there is one."""

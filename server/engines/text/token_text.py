@@ -65,7 +65,7 @@ class TokenText:
             raw = text.encode()
         else:
             text, raw = self._text_and_bytes(other.token, _peek(self._detokenizer, other.token))
-        return Alternative(other.token, text, other.logprob, raw)
+        return replace(other, text=text, raw=raw)
 
     def _text_and_bytes(self, token: int, output: str) -> tuple[str, bytes]:
         """Return the text and the bytes of `token`, of the detokenizer's `output` for it."""

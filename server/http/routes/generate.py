@@ -22,12 +22,14 @@ from server.http.run_response import RunResponse
 from server.http.schemas.chat import ChatBody
 from server.http.schemas.common import StreamOptions
 from server.http.schemas.completions import CompletionsBody
+from server.http.token_details import TokenDetails
 from server.runtime.checks import (
     check_budget,
     check_engines,
     check_length,
     check_logprobs,
     check_min_tokens,
+    check_priority,
     check_prompt_count,
 )
 from server.runtime.request_runner import Job, RequestRunner
@@ -45,17 +47,21 @@ def router(state: ServerState) -> APIRouter:
         arrived = time.perf_counter()
         body = await read_body(request, CompletionsBody, choice)
         check_prompt_count(len(body.prompts), state.settings)
-        form = CompletionFormat(echo=body.echo, top=body.logprobs)
+        form = CompletionFormat(echo=body.echo, top=body.logprobs, details=_details(body))
         return _respond(state, owner_of(request), body, form, await encode_prompts(body, text), arrived)
 
     @routes.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         arrived = time.perf_counter()
         body = await read_body(request, ChatBody, choice)
-        form = ChatFormat(body.top_logprobs or 0 if body.logprobs else None)
+        form = ChatFormat(body.top_logprobs or 0 if body.logprobs else None, _details(body))
         return _respond(state, owner_of(request), body, form, await encode_prompts(body, text), arrived)
 
     return routes
+
+
+def _details(body: CompletionsBody | ChatBody) -> TokenDetails:
+    return TokenDetails(body.return_token_ids, body.prompt_logprobs is not None)
 
 
 def _respond(
@@ -97,6 +103,7 @@ def _checked(state: ServerState, body: CompletionsBody | ChatBody, prompts: Sequ
         check_length(prompt, sampling, text, prompt_field, body.length_field)
         check_min_tokens(sampling)
     check_logprobs(samplings[0], text, body.logprobs_field)
+    check_priority(body.priority, text)
     with body.client_fields.translated():
         text.check(samplings[0])
         strategy.check(models, samplings[0])

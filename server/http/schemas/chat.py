@@ -79,6 +79,9 @@ class ChatBody(Body, ChatTemplateOptions, frozen=True, extra="forbid", json_sche
     tool_choice: ToolChoice | None = Field(
         None, description="`auto` by default where there are tools; `required` and a named tool are constraints."
     )
+    add_special_tokens: bool = Field(
+        False, description="Add the tokenizer's own special tokens to those of the chat template."
+    )
     parallel_tool_calls: bool = Field(True, description="Whether an answer may have several calls.")
     include_reasoning: bool = Field(True, description="Show the reasoning, where the server tells it apart.")
 
@@ -96,8 +99,10 @@ class ChatBody(Body, ChatTemplateOptions, frozen=True, extra="forbid", json_sche
         check_choice(self.tool_choice, self.tools)
         if self.grammar is not None and self.tool_choice not in (None, "none", "auto"):
             raise InvalidRequest(f"tool_choice and {self.grammar_field} exclude each other.", "tool_choice")
-        if self.logprobs and not self.include_reasoning:
-            raise InvalidRequest("logprobs would show the reasoning that include_reasoning hides.", "include_reasoning")
+        for name in ("logprobs", "return_token_ids"):
+            if getattr(self, name) and not self.include_reasoning:
+                message = f"{name} would show the reasoning that include_reasoning hides."
+                raise InvalidRequest(message, "include_reasoning")
         if self.top_logprobs and not self.logprobs:
             raise InvalidRequest("top_logprobs goes with logprobs: true.", "top_logprobs")
         if self.max_tokens is not None and self.max_completion_tokens not in (None, self.max_tokens):
@@ -128,6 +133,8 @@ class ChatBody(Body, ChatTemplateOptions, frozen=True, extra="forbid", json_sche
                 asked["parallel_tool_calls"] = False
         if not self.include_reasoning:
             asked["include_reasoning"] = False
+        if self.add_special_tokens:
+            asked["add_special_tokens"] = True
         return asked
 
     def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:

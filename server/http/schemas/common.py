@@ -4,9 +4,12 @@ A validator that looks at several fields raises `InvalidRequest`, which pydantic
 keeps the name of its field, which a ValueError would lose.
 """
 
-from pydantic import BaseModel, Field
+from typing import Literal
+
+from pydantic import BaseModel, Field, model_validator
 
 from decoders import Sample, Strategy
+from decoders.errors import InvalidRequest
 from server.http.schemas.client_fields import ClientFields
 from server.http.schemas.sampling import CompletionSampling
 
@@ -38,7 +41,28 @@ class Addressed(BaseModel, frozen=True, extra="forbid"):
         return ClientFields("")
 
 
-class Body(Addressed, CompletionSampling, frozen=True, extra="forbid"):
+class PromptOptions(BaseModel, frozen=True, extra="forbid"):
+    """What becomes of a prompt, and what is told of its tokens; the fields are vLLM's."""
+
+    truncate_prompt_tokens: int | None = Field(
+        None, ge=-1, description="Keep so many tokens of the prompt; -1 keeps as many as fit the context."
+    )
+    truncation_side: Literal["left", "right"] = Field(
+        "left", description="Where the others are cut off. Rewards still read all messages of a chat."
+    )
+    cache_salt: str | None = Field(
+        None, min_length=1, max_length=1024, description="Only requests with the same one share cached prefixes."
+    )
+    priority: int = Field(
+        0, ge=-(2**31), lt=2**31, description="A lower one is served first, where the engine goes by priority."
+    )
+    prompt_logprobs: int | None = Field(
+        None, ge=0, le=MAX_LOGPROBS, description="Add the prompt's log-probabilities and so many likeliest tokens."
+    )
+    return_token_ids: bool = Field(False, description="Add the token ids of prompt and answer.")
+
+
+class Body(Addressed, CompletionSampling, PromptOptions, frozen=True, extra="forbid"):
     """Every field is honoured or refused; what asks for nothing is dropped (`noops`)."""
 
     decoding: Strategy = Field(
@@ -52,9 +76,15 @@ class Body(Addressed, CompletionSampling, frozen=True, extra="forbid"):
             "max_tokens": self.length_field,
             "logprobs": self.logprobs_field,
             "grammar": self.grammar_field,
-            "prompt_logprobs": "echo",
+            "prompt_logprobs": "echo" if self.prompt_logprobs is None else "prompt_logprobs",
         }
         return ClientFields("decoding.", names)
+
+    @model_validator(mode="after")
+    def _whole_answers(self) -> "Body":
+        if self.prompt_logprobs is not None and self.stream:
+            raise InvalidRequest("prompt_logprobs come with a whole answer: leave stream out.", "prompt_logprobs")
+        return self
 
     @property
     def length_field(self) -> str:

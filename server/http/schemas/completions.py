@@ -45,6 +45,7 @@ class CompletionsBody(Body, frozen=True, extra="forbid", json_schema_extra=noops
     max_tokens: int = Field(
         16, ge=0, le=2**31, description="0 only with `echo`: the prompt is scored, nothing is drawn."
     )
+    add_special_tokens: bool = Field(True, description="Add the tokenizer's own special tokens to a text.")
     echo: bool = Field(False, description="Put the prompt before the completion.")
     logprobs: int | None = Field(
         None, ge=0, le=MAX_LOGPROBS, description="Log-probabilities of the tokens and of so many likeliest ones."
@@ -59,6 +60,8 @@ class CompletionsBody(Body, frozen=True, extra="forbid", json_schema_extra=noops
     def _some_work(self) -> "CompletionsBody":
         if self.max_tokens == 0 and not self.echo:
             raise InvalidRequest("max_tokens: 0 goes with echo: true, to score a prompt.", "max_tokens")
+        if self.echo and self.logprobs is not None and self.prompt_logprobs not in (None, self.logprobs):
+            raise InvalidRequest("echo with logprobs asks for another number of them.", "prompt_logprobs")
         return self
 
     @property
@@ -72,4 +75,5 @@ class CompletionsBody(Body, frozen=True, extra="forbid", json_schema_extra=noops
         return list(prompt)
 
     def sampling(self, prompt: Prompt, max_model_len: int) -> Sampling:  # noqa: ARG002
-        return self.to_sampling(prompt_logprobs=self.logprobs if self.echo else None)
+        echoed = self.logprobs if self.echo else None
+        return self.to_sampling(prompt_logprobs=echoed if self.prompt_logprobs is None else self.prompt_logprobs)

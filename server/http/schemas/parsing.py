@@ -18,6 +18,8 @@ VERBATIM = (
     ("response_format", "json_schema", "schema"),
     ("structured_outputs", "json"),
     ("tools", "function", "parameters"),
+    ("response_format", "format"),
+    ("response_format", "structures"),
     ("chat_template_kwargs",),
 )
 

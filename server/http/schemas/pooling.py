@@ -16,9 +16,12 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Texts = str | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
 
 # Known to vLLM, and accepted with values that change nothing.
-_SHARED = ("truncate_prompt_tokens", "truncation_side", "cache_salt", "priority", "mm_processor_kwargs", "user")
 NOOPS: dict[str, noops.Noop] = {
-    **{name: noops.BODY[name] for name in _SHARED},
+    **{name: noops.BODY[name] for name in ("mm_processor_kwargs", "user")},
+    "truncate_prompt_tokens": noops.values("no text is cut"),
+    "truncation_side": noops.values("no text is cut", "left", "right"),
+    "cache_salt": noops.values("prefixes are cached for all texts"),
+    "priority": noops.values("texts are read in their order", 0),
     "padding": noops.values("no text is padded", "do_not_pad"),
 }
 READING_NOOPS: dict[str, noops.Noop] = {

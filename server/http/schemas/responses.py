@@ -25,12 +25,28 @@ class CompletionLogprobs(ResponseModel, frozen=True):
     text_offset: list[int] = Field(description="Where each token's text begins, in characters.")
 
 
+class PromptLogprob(ResponseModel, frozen=True):
+    """What is known of one token at a position of the prompt, as vLLM has it."""
+
+    logprob: float = Field(description="In nats; -9999 for a token that cannot be drawn.")
+    rank: int | None = Field(description="Its place among all tokens by probability, from 1.")
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[str, PromptLogprob] | None]
+
+
 class CompletionChoice(ResponseModel, frozen=True):
     index: int = Field(description="The n choices of the first prompt come first.")
     text: str
     logprobs: CompletionLogprobs | None = Field(description="Null where the request did not ask for them.")
     finish_reason: FinishReason | None = Field(description="Null in a chunk that is not the choice's last.")
     stop_reason: str | int | None = Field(description="The stop string or stop token id that ended it, if one did.")
+    token_ids: list[int] | None = Field(None, description="Where `return_token_ids` asks for them.")
+    prompt_token_ids: list[int] | None = Field(None, description="Where `return_token_ids` asks for them.")
+    prompt_logprobs: PromptLogprobs | None = Field(
+        None, description="By token id at each position, null at the first; where `prompt_logprobs` asks for them."
+    )
 
 
 class AnswerHead(ResponseModel, frozen=True):
@@ -87,6 +103,7 @@ class ChatChoice(ResponseModel, frozen=True):
     logprobs: ChatLogprobs | None = Field(description="Null where the request did not ask for them.")
     finish_reason: ChatFinishReason
     stop_reason: str | int | None = Field(description="The stop string or stop token id that ended it, if one did.")
+    token_ids: list[int] | None = Field(None, description="Where `return_token_ids` asks for them.")
 
 
 class ChatCompletion(AnswerHead, frozen=True):
@@ -94,6 +111,10 @@ class ChatCompletion(AnswerHead, frozen=True):
     choices: list[ChatChoice]
     usage: Usage
     decoding: DecodingReport | None = Field(None, description="Present if the request has `decoding`.")
+    prompt_token_ids: list[int] | None = Field(None, description="Where `return_token_ids` asks for them.")
+    prompt_logprobs: PromptLogprobs | None = Field(
+        None, description="By token id at each position, null at the first; where `prompt_logprobs` asks for them."
+    )
 
 
 class Delta(ResponseModel, frozen=True):
@@ -109,6 +130,7 @@ class ChatChunkChoice(ResponseModel, frozen=True):
     logprobs: ChatLogprobs | None = Field(description="Null where the request did not ask for them.")
     finish_reason: ChatFinishReason | None = Field(description="Null in a chunk that is not the choice's last.")
     stop_reason: str | int | None = Field(description="The stop string or stop token id that ended it, if one did.")
+    token_ids: list[int] | None = Field(None, description="Where `return_token_ids` asks for them.")
 
 
 class ChatCompletionChunk(AnswerHead, frozen=True):
@@ -119,6 +141,7 @@ class ChatCompletionChunk(AnswerHead, frozen=True):
     usage: Usage | None = Field(None, description="As `stream_options` asks; null in chunks before the last.")
     decoding: DecodingReport | None = Field(None, description="In the last chunk, if the request has `decoding`.")
     obfuscation: str | None = Field(None, description="Padding; see `stream_options.include_obfuscation`.")
+    prompt_token_ids: list[int] | None = Field(None, description="Where `return_token_ids` asks for them.")
 
 
 class ScoredCompletion(ResponseModel, frozen=True):

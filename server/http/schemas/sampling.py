@@ -77,19 +77,31 @@ class JsonSchema(BaseModel, frozen=True, extra="forbid"):
 
 
 class ResponseFormat(BaseModel, frozen=True, extra="forbid"):
-    type: Literal["text", "json_object", "json_schema"]
+    type: Literal["text", "json_object", "json_schema", "structural_tag"]
     json_schema: JsonSchema | None = None
+    format: dict[str, Any] | None = Field(None, description="Of a structural tag, as xgrammar has it.")
+    structures: list[dict[str, Any]] | None = Field(None, description="Of a structural tag in its older form.")
+    triggers: list[str] | None = Field(None, description="Of a structural tag in its older form.")
 
     @model_validator(mode="after")
     def _schema_where_due(self) -> "ResponseFormat":
         if (self.type == "json_schema") != (self.json_schema is not None):
             raise InvalidRequest("json_schema goes with type 'json_schema', and only with it.", "response_format")
+        tag = (self.format is not None) != (self.structures is not None and self.triggers is not None)
+        parts = (self.format, self.structures, self.triggers)
+        if not tag if self.type == "structural_tag" else any(part is not None for part in parts):
+            raise InvalidRequest(
+                "type 'structural_tag' has either format, or structures and triggers; no other type has them.",
+                "response_format",
+            )
         return self
 
     @property
     def grammar(self) -> Grammar | None:
         if self.type == "text":
             return None
+        if self.type == "structural_tag":
+            return Grammar("structural_tag", json.dumps(self.model_dump(exclude_none=True)))
         return Grammar("json_object") if self.json_schema is None else Grammar("json", self.json_schema.schema_)
 
 
@@ -157,6 +169,9 @@ class CompletionSampling(RolloutSampling, frozen=True, extra="forbid"):
     )
     include_stop_str_in_output: bool = Field(False, description="Keep the stop string at the end of the text.")
     skip_special_tokens: bool = Field(True, description="Leave special tokens out of the text.")
+    spaces_between_special_tokens: bool = Field(
+        True, description="Write a space between special tokens, where the tokenizer is a slow one."
+    )
     ignore_eos: bool = Field(False, description="Go on after an end-of-sequence token.")
     thinking_token_budget: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
         None, description="Reasoning ends after so many tokens, where the server tells it apart."
