@@ -42,6 +42,7 @@ class EventWriter:
         self._last: Chunk | None = None  # held back, since `decoding` goes into the last chunk of all
         self._started = False
         self._ended = False
+        self._commented = False  # a comment was sent last
         self._sent = time.monotonic()  # when the last byte was sent
         self._turn = (
             asyncio.Lock()
@@ -113,7 +114,9 @@ class EventWriter:
 
     async def _write(self, data: bytes) -> None:
         async with self._turn:
-            await self._put(b"data: " + data + b"\n\n")
+            # vllm bench serve strips what it reads: a comment would run into this chunk, so part them once more.
+            parted, self._commented = b": \n\n" if self._commented else b"", False
+            await self._put(parted + b"data: " + data + b"\n\n")
 
     async def _put(self, data: bytes) -> None:
         """Send bytes, and before the first of them the headers; the caller holds `_turn`."""
@@ -139,6 +142,7 @@ class EventWriter:
                     return
                 if quiet >= HEARTBEAT:
                     worked = time.monotonic() - started
+                    self._commented = True
                     await self._put(f": {self._spec.strategy} has worked for {worked:.0f} s\n\n".encode())
                     quiet = 0.0
             await asyncio.sleep(HEARTBEAT - quiet)
