@@ -215,7 +215,7 @@ def test_wrong_settings_stop_the_start_with_a_line_for_each(tmp_path: Path, host
 def test_a_dead_engine_of_a_reward_fails_strategies_alone(hosted: Hosted) -> None:
     """The last test of the server: it ends the engine."""
     port = hosted.client.base_url.port
-    server = next(c.pid for c in psutil.net_connections() if c.status == "LISTEN" and c.laddr.port == port)
+    server = next(c.pid for c in psutil.net_connections() if c.status == "LISTEN" and c.laddr[1:] == (port,))
     engines = [p for p in psutil.Process(server).children() if "EngineCore" in " ".join(p.cmdline()) + p.name()]
     max(engines, key=lambda process: process.create_time()).kill()  # the policy's is the elder
     until(lambda: hosted.client.get("/readyz").status_code == 503)
