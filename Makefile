@@ -48,8 +48,10 @@ demo: $(READY)  ## Serve the demo models, send requests, and show what best-of-N
 serve: $(READY)  ## Serve the demo models on 127.0.0.1:8000
 	$(BIN)/decant serve
 
+# Tests that start engines run one after another: an engine takes all the cores.
 test: $(READY) clients  ## Run all the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not engine" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m engine
 
 check: $(READY)  ## Check format, lint, types, Dockerfiles and compose file
 	$(BIN)/ruff format --check .

@@ -158,8 +158,10 @@ def policy_text(online: Renderer, engine: Engine, *others: Engine) -> PolicyText
     Args:
         online: How vLLM renders the policy's chats, and parses its answers.
     """
-    priorities = engine.vllm_config.scheduler_config.policy == "priority"
-    return PolicyText(online, *_bounds(engine, *others), priorities=priorities)
+    config = engine.vllm_config
+    reasons = config.reasoning_config is not None and config.reasoning_config.enabled
+    priorities = config.scheduler_config.policy == "priority"
+    return PolicyText(online, *_bounds(engine, *others), reasons=reasons, priorities=priorities)
 
 
 def _bounds(engine: Engine, *others: Engine) -> tuple[int, int, int]:

@@ -97,6 +97,11 @@ def test_what_is_told_of_tokens_is_what_vllm_tells(hosted: Hosted, path: str, bo
             assert entry["rank"] == its[token]["rank"]
 
 
+def test_a_budget_of_reasoning_needs_a_parser_of_it(hosted: Hosted) -> None:
+    body = {**CHAT, "thinking_token_budget": 3, "decoding": {"strategy": "sample"}}
+    assert refused(hosted.post("chat/completions", body), 400)["param"] == "thinking_token_budget"
+
+
 @pytest.mark.parametrize("choice", ["required", "auto", {"type": "function", "function": {"name": "f"}}])
 def test_tools_are_called_as_vllm_calls_them(hosted: Hosted, choice: Any) -> None:
     body = {**CHAT, "tools": [TOOL], "tool_choice": choice, "max_tokens": 64}

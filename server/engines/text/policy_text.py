@@ -9,7 +9,7 @@ from vllm.renderers.chat_utils import make_tool_call_id
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.sampling_params import StructuredOutputsParams
 
-from decoders.core import Grammar, Prompt, Tokens
+from decoders.core import Grammar, Prompt, Sampling, Tokens
 from decoders.errors import InvalidRequest
 from server.engines.sampling_params import structured_outputs
 from server.engines.text.chat_parser import ChatParser, ParserSource
@@ -28,8 +28,20 @@ class PolicyText(ModelText):
     """
 
     def __init__(
-        self, online: OnlineRenderer, max_model_len: int, vocab_size: int, max_logprobs: int, *, priorities: bool
+        self,
+        online: OnlineRenderer,
+        max_model_len: int,
+        vocab_size: int,
+        max_logprobs: int,
+        *,
+        reasons: bool,
+        priorities: bool,
     ) -> None:
+        """Args:
+        online: How vLLM renders the policy's chats, and parses its answers.
+        reasons: Whether the engine knows where reasoning ends.
+        priorities: Whether the engine serves requests by their priority.
+        """
         super().__init__(
             online.renderer.get_tokenizer(),
             max_model_len,
@@ -40,6 +52,13 @@ class PolicyText(ModelText):
         )
         self._online = online
         self.priorities = priorities
+        self._reasons = reasons
+
+    def check(self, sampling: Sampling) -> None:
+        super().check(sampling)
+        if sampling.thinking_token_budget is not None and not self._reasons:
+            message = "thinking_token_budget: this server tells no reasoning apart; policy.reasoning_parser would."
+            raise InvalidRequest(message, "sampling.thinking_token_budget")
 
     async def chat(self, chat: Chat) -> Prompt:
         if not chat.options and self._online.parser is None and self.has_chat_template:
