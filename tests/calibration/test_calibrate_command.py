@@ -29,7 +29,7 @@ CHAT: Json = {"messages": [{"role": "user", "content": "good bad"}]}
         ({}, "prompt: Field required."),
         ({"prompt": "good", "n": 0}, "n: Input should be greater than or equal to 1."),
         ({"prompt": "good", "zip": 1}, "zip: There is no such field."),
-        ({"prompt": "good", "tools": [{}]}, "'tools' is not supported: no tools are called."),
+        ({"prompt": "good", "tools": [{}]}, "'tools' is not supported: tools are called in /v1/chat/completions"),
         ({"prompt": ""}, "The prompt is empty."),
         ({"prompt": "odd " * 70}, "The prompt has 70 tokens"),
         ({"prompt": "good", "max_tokens": 64}, "max_tokens asks for 64 more"),

@@ -26,7 +26,7 @@ def pair(prompt: str, completion: str, messages: tuple[dict[str, str], ...] | No
 
 def rewards(body: Json, url: str = CLASSIFY, others: tuple[float, ...] = ()) -> httpx.Response:
     """What vLLM answers: here the length of each text, and other outputs; in an order that only `index` tells."""
-    texts = body["input"] if "input" in body else ["".join(m["content"] for m in body["messages"])]
+    texts = body["input"] if "input" in body else ["".join(m["content"] or "" for m in body["messages"])]
     values = [[float(len(text)), *others] for text in texts]
     if url == POOLING:
         data: list[Json] = [{"index": i, "object": "pooling", "data": v} for i, v in enumerate(values)]

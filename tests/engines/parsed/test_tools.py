@@ -18,6 +18,15 @@ ZONES: Json = {"type": "object", "properties": {"zone": {"enum": ["CET"]}}, "req
 WEATHER: Json = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
 CLOCK: Json = {"type": "function", "function": {"name": "clock", "parameters": ZONES, "strict": True}}
 BEST: Json = {"strategy": "best_of_n", "n": 8, "return_candidates": True}
+EVERY: list[Json] = [
+    {"strategy": "sample"},
+    BEST,
+    {"strategy": "controlled", "block_tokens": 4},
+    {"strategy": "rejection", "beta": 50, "r_max": 10},
+    {"strategy": "particles", "particles": 3, "block_tokens": 4},
+    {"strategy": "speculative_rejection", "n": 4, "checkpoints": [5]},
+    {"strategy": "cascade", "accept_threshold": 1.0},
+]
 VOTE: Json = {**BEST, "select": {"by": "vote", "answer": {"tool": "call"}}}
 
 
@@ -82,8 +91,8 @@ def test_required_and_named_choices_are_constraints(scripted: Tiny, decoding: Js
     assert choice["finish_reason"] == "stop"  # as OpenAI has it
 
 
-@pytest.mark.parametrize("decoding", [{"strategy": "sample"}, BEST, {"strategy": "controlled", "block_tokens": 4}])
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("decoding", EVERY, ids=[decoding["strategy"] for decoding in EVERY])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_stream_adds_up_to_the_whole_answer(scripted: Tiny, decoding: Json, seed: int) -> None:
     [choice] = ask(scripted, tools=[WEATHER], decoding=decoding, seed=seed)["choices"]
     message, finish = streamed(scripted, decoding=decoding, seed=seed)

@@ -9,6 +9,7 @@ from decoders.core import Candidate, Prompt
 from decoders.reply import Reply, ToolCall
 from server.engines.rewards.reward_input import AnswerReward, WholeReward
 from server.engines.rewards.reward_text import RewardText
+from tests.support.remote_judge import Judge, rewards
 from tests.support.reward_text import text
 from tests.support.templates import MARKED, made
 
@@ -85,3 +86,16 @@ def test_by_its_settings_a_reward_reads_the_answer_or_all_of_it() -> None:
     plain = Prompt((1, 2), "rendered ")
     asyncio.run(AnswerReward(heard).score(plain, [DRAWN]))
     assert heard.heard[-1] == (plain, DRAWN)
+
+
+@pytest.mark.parametrize("template", ["own", "none"])
+def test_another_server_is_sent_the_calls_in_a_message_or_as_text(template: Any) -> None:
+    judge = Judge([rewards])
+    prompt = Prompt((1, 2), "rendered ", MESSAGES, tools=(TOOL,), parser=OneCall())
+    assert judge.ask((prompt, DRAWN), template=template)
+    [body] = judge.bodies
+    if template == "own":
+        call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 2}'}}
+        assert body["messages"] == [*MESSAGES, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    else:
+        assert body["input"][0].startswith('hi\n{"name": "f"')
