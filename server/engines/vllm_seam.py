@@ -149,7 +149,7 @@ def end_tokens(engine: Engine) -> set[int]:
 
 def model_text(engine: Engine, chat_template: str | None = None) -> ModelText:
     """Return an engine's tokenizer with the engine's bounds, and a chat template in place of the tokenizer's own."""
-    return ModelText(engine.get_tokenizer(), *_bounds(engine), chat_template)
+    return ModelText(engine.get_tokenizer(), *bounds_of(engine), chat_template)
 
 
 def policy_text(online: Renderer, engine: Engine, *others: Engine) -> PolicyText:
@@ -161,10 +161,10 @@ def policy_text(online: Renderer, engine: Engine, *others: Engine) -> PolicyText
     config = engine.vllm_config
     reasons = config.reasoning_config is not None and config.reasoning_config.enabled
     priorities = config.scheduler_config.policy == "priority"
-    return PolicyText(online, *_bounds(engine, *others), reasons=reasons, priorities=priorities)
+    return PolicyText(online, *bounds_of(engine, *others), reasons=reasons, priorities=priorities)
 
 
-def _bounds(engine: Engine, *others: Engine) -> tuple[int, int, int]:
+def bounds_of(engine: Engine, *others: Engine) -> tuple[int, int, int]:
     """Return the context, the vocabulary and the likeliest tokens that can be reported."""
     config = engine.model_config
     vocabulary = config.get_vocab_size()

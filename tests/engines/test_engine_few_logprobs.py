@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
 from evaluation.support.servers import decant
+from server.engines.vllm_seam import bounds_of
 from tests.support.engine import ENGINE
 from tests.support.serving import refused
 
@@ -40,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=[{}, {"max_logprobs": 0}, {"max_logprobs": -1}], ids=["vocabulary", "none", "all"])
+@pytest.fixture(params=[{}, {"max_logprobs": 0}], ids=["vocabulary", "none"])
 def bounded(model: Path, request: pytest.FixtureRequest) -> Iterator[tuple[httpx.Client, int]]:
     """A server's client, and how many likeliest tokens its policy can report."""
     engine = {**ENGINE, "max_model_len": 64, **request.param}
@@ -66,3 +68,12 @@ def test_more_logprobs_than_the_policy_reports_are_refused_by_name(bounded: tupl
     assert [len(top) for top in choice["logprobs"]["top_logprobs"][1:]] == [most or 1] * 3
     assert chat(top_logprobs=most).status_code == 200
     assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(("bounds", "most"), [([20], 20), ([-1], 32), ([64, -1], 32), ([64, 5], 5)])
+def test_the_smallest_bound_of_all_engines_counts_and_minus_one_is_the_vocabulary(bounds: list[int], most: int) -> None:
+    engines: list[Any] = [
+        SimpleNamespace(model_config=SimpleNamespace(max_logprobs=b, max_model_len=8, get_vocab_size=lambda: 32))
+        for b in bounds
+    ]
+    assert bounds_of(*engines) == (8, 32, most)
