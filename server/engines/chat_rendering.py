@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vllm.exceptions import VLLMClientError
 from vllm.parser import ParserManager
 from vllm.renderers.chat_utils import load_chat_template
 from vllm.renderers.online_renderer import OnlineRenderer
@@ -24,7 +25,7 @@ def check_parsers(policy: PolicySettings) -> None:
             problems.append(f"policy.{field}: vLLM has no parser '{name}'. Parsers: {', '.join(known())}")
     try:
         load_chat_template(policy.chat_template)
-    except ValueError as error:
+    except (ValueError, VLLMClientError) as error:
         problems.append(f"policy.chat_template: {' '.join(str(error).split())}")
     if problems:
         raise SettingsError(*problems)
