@@ -110,7 +110,7 @@ class Vote(BaseModel, frozen=True, extra="forbid"):
 
     The expression is RE2's: it has no backreferences, and no text makes it slow. An answer is its last match in a
     candidate, group 1 of it if there is one, without the space around it. A candidate without a match has no vote; if
-    none has one, the best-rewarded candidate is returned, with no answer. Reasoning that is told apart has no vote.
+    none has one, the best-rewarded candidate is returned, with no answer. Reasoning that is parsed has no vote.
     """
 
     by: Literal["vote"] = "vote"

@@ -21,7 +21,7 @@ def check_parsers(policy: PolicySettings) -> None:
         name = getattr(policy, field)
         try:
             find(name)
-        except Exception:
+        except TypeError:  # what vLLM raises for a name that it does not know
             problems.append(f"policy.{field}: vLLM has no parser '{name}'. Parsers: {', '.join(known())}")
     try:
         load_chat_template(policy.chat_template)

@@ -56,10 +56,10 @@ def _conflicts(settings: Settings, args: Namespace, served: str) -> Iterator[str
     if settings.policy.name not in (None, served):
         yield f"policy.name is {settings.policy.name}, and `vllm serve` calls the model {served}: --served-model-name"
     for field in RENDERING:
-        told, used = getattr(settings.policy, field), getattr(args, field, None)
-        if field in settings.policy.model_fields_set and told != used:
+        wanted, used = getattr(settings.policy, field), getattr(args, field, None)
+        if field in settings.policy.model_fields_set and wanted != used:
             flag = "--" + field.replace("_", "-")
-            yield f"policy.{field} is {told}, and `vllm serve` has {used}: {flag}, as `decant vllm-args` prints it"
+            yield f"policy.{field} is {wanted}, and `vllm serve` has {used}: {flag}, as `decant vllm-args` prints it"
     if settings.guided_engine is not None:
         yield "guided_engine: inside `vllm serve` guides run in its own engine; leave it out"
     if settings.server.api_keys_file is not None:

@@ -47,6 +47,16 @@ def test_a_turn_is_rendered_as_transformers_renders_it(
 
 @pytest.mark.engine
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("flags", [{}, {"add_generation_prompt": False}, {"continue_final_message": True}])
+def test_vllms_renderer_gives_a_plain_chat_the_same_tokens(tiny: Tiny, flags: dict[str, bool]) -> None:
+    """An option sends a chat to vLLM's renderer; this template does not know it."""
+    chat = {"messages": [{"role": "system", "content": "Be kind. "}, USER, BEGUN], **flags}
+    own = tiny.post("/tokenize", **chat)["tokens"]
+    assert tiny.post("/tokenize", **chat, reasoning_effort="none")["tokens"] == own
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(900)
 def test_an_empty_turn_is_a_new_one(tiny: Tiny) -> None:
     new = tiny.post("/v1/chat/completions", messages=[USER], **GREEDY)
     empty = {"role": "assistant", "content": " "}

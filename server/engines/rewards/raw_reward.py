@@ -40,7 +40,8 @@ class RawReward(Protocol):
     def label(self, index: int) -> str | None:
         """Return the name of an output."""
 
-    async def task(self) -> PoolingTask: ...
+    async def task(self) -> PoolingTask:
+        """Return what the model gives its numbers for."""
 
     async def text(self, text: str | Sequence[int], *, special: bool) -> ReadText:
         """Read a text or token ids; `special` adds the tokenizer's special tokens to a text."""

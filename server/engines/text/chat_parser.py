@@ -42,12 +42,14 @@ class ParserSource:
         new_id: Makes the id of a call to which its parser gives none.
         request: vLLM's request of the chat, as its renderer adjusted it.
         prompt: The chat's tokens.
+        reasons: Whether the parsers separate reasoning from the answer.
     """
 
     new: Callable[[], Any]
     new_id: Callable[[], str]
     request: Any
     prompt: Tokens
+    reasons: bool
 
 
 class ChatParser:
@@ -63,7 +65,7 @@ class ChatParser:
         """Args:
         options: The request's own fields, of which some decide how answers are taken apart.
         grammar: What constrains the answers.
-        engine_arguments: What the engine is told of the reasoning, which a grammar does not constrain.
+        engine_arguments: For the engine, which lets a grammar begin after the reasoning.
         """
         deciding = {name: options[name] for name in DECIDING if name in options}
         self.identity = json.dumps(deciding, sort_keys=True) if deciding else ""
@@ -71,8 +73,7 @@ class ChatParser:
         self._source = source
         self._grammar = grammar
         self._replies: dict[Tokens, Reply] = {}
-        first = source.new()
-        self.reasons: bool = first.reasoning_parser is not None
+        self.reasons = source.reasons
         self.shows_reasoning: bool = source.request.include_reasoning
         self._one_call = source.request.parallel_tool_calls is False
         self._named = isinstance(options.get("tool_choice"), Mapping)

@@ -101,7 +101,8 @@ class PolicyText(ModelText):
             arguments["reasoning_ended"] = request.resolve_reasoning_ended(one, list(prompt))
             if one.reasoning_parser is not None:
                 arguments["reasoning_parser_kwargs"] = {"chat_template_kwargs": values}
-        return ChatParser(ParserSource(new, make_tool_call_id, request, prompt), chat.options, grammar, arguments)
+        source = ParserSource(new, make_tool_call_id, request, prompt, kind.reasoning_parser_cls is not None)
+        return ChatParser(source, chat.options, grammar, arguments)
 
 
 def _request(chat: Chat) -> ChatCompletionRequest:

@@ -42,7 +42,7 @@ class Addressed(BaseModel, frozen=True, extra="forbid"):
 
 
 class PromptOptions(BaseModel, frozen=True, extra="forbid"):
-    """What becomes of a prompt, and what is told of its tokens; the fields are vLLM's."""
+    """How a prompt is cut, cached and scheduled, and whether its tokens are reported; the fields are vLLM's."""
 
     truncate_prompt_tokens: int | None = Field(
         None, ge=-1, description="Keep so many tokens of the prompt; -1 keeps as many as fit the context."

@@ -1,4 +1,4 @@
-"""A server of the scripted policy, whose reasoning and calls are told apart."""
+"""A server of the scripted policy, whose reasoning and calls are parsed."""
 
 from collections.abc import Iterator
 from typing import Any

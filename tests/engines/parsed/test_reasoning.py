@@ -1,4 +1,4 @@
-"""Reasoning on vLLM: told apart from the answer, left out of what rewards and votes read, and bounded."""
+"""Reasoning on vLLM: separate from the answer, left out of what rewards and votes read, and bounded."""
 
 from typing import Any
 
