@@ -26,7 +26,7 @@ def reply(*calls: tuple[str, str]) -> Reply:
 
 
 class WordsAsCalls:
-    """Reads a completion as a call of its first word, with its length and a comment nobody else makes."""
+    """Reads a completion as a call of its first word, with its length and a comment that no other completion has."""
 
     identity = "words"
 

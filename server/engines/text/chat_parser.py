@@ -122,6 +122,8 @@ class ChatParser:
         """Return the answer as it was drawn, without its reasoning."""
         if not reasoning and (calls or not self.reasons):
             return text
+        if not calls:
+            return content or ""
         split = getattr(self._source.new(), "extract_reasoning", None)
         if split is not None:
             return split(text, self._source.request)[1] or ""

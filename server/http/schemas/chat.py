@@ -11,7 +11,7 @@ from server.engines.text import Turn
 from server.engines.text.chat_parser import ChatParser
 from server.http.schemas import noops
 from server.http.schemas.common import MAX_LOGPROBS, Body
-from server.http.schemas.messages import ChatMessage, check_roles
+from server.http.schemas.messages import ChatMessage, check_messages
 from server.http.schemas.tools import NamedTool, Tool, ToolChoice, check_choice
 
 
@@ -53,14 +53,9 @@ class ChatTemplateOptions(BaseModel, frozen=True, extra="forbid"):
 
     def check_messages(self, messages: Sequence[ChatMessage]) -> None:
         """Raise `InvalidRequest` for a message that is none, or if the last cannot be continued as the fields ask."""
-        check_roles(messages)
-        if not self.continue_final_message:
-            return
-        if self.add_generation_prompt:
-            raise InvalidRequest(
-                "continue_final_message and add_generation_prompt exclude each other.", "add_generation_prompt"
-            )
-        if messages[-1].role != "assistant" or messages[-1].tool_calls:
+        continued = self.continue_final_message
+        check_messages(messages, opened=bool(self.add_generation_prompt), continued=continued)
+        if continued and (messages[-1].role != "assistant" or messages[-1].tool_calls):
             raise InvalidRequest(
                 "The last message must be the assistant's, with a text to be continued.", "continue_final_message"
             )

@@ -62,7 +62,16 @@ class ChatMessage(BaseModel, frozen=True, extra="forbid", json_schema_extra=noop
         return message
 
 
-def check_roles(messages: Sequence[ChatMessage]) -> None:
-    """Raise `InvalidRequest` for a message whose fields do not fit its role."""
+def check_messages(messages: Sequence[ChatMessage], *, opened: bool, continued: bool) -> None:
+    """Raise `InvalidRequest` for a message whose fields do not fit its role, or for two ways to go on after them.
+
+    Args:
+        opened: Open the assistant's turn after the messages (`add_generation_prompt`).
+        continued: Leave the last message's turn open (`continue_final_message`).
+    """
     for i, message in enumerate(messages):
         message.check(f"messages.{i}")
+    if opened and continued:
+        raise InvalidRequest(
+            "continue_final_message and add_generation_prompt exclude each other.", "add_generation_prompt"
+        )

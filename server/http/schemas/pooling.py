@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from decoders.errors import InvalidRequest
 from server.http.schemas import noops
 from server.http.schemas.common import Addressed
-from server.http.schemas.messages import ChatMessage, check_roles
+from server.http.schemas.messages import ChatMessage, check_messages
 
 MAX_TEXTS = 1024
 
@@ -86,14 +86,10 @@ class ClassifyBody(OfReward, frozen=True, extra="forbid", json_schema_extra=noop
     def _one_of_two(self) -> "ClassifyBody":
         if (self.input is None) == (self.messages is None):
             raise InvalidRequest("Give either input or messages.", "input")
-        check_roles(self.messages or ())
         for name in ("add_generation_prompt", "continue_final_message"):
             if name in self.model_fields_set and self.messages is None:
                 raise InvalidRequest(f"'{name}' goes with messages.", name)
-        if self.add_generation_prompt and self.continue_final_message:
-            raise InvalidRequest(
-                "continue_final_message and add_generation_prompt exclude each other.", "add_generation_prompt"
-            )
+        check_messages(self.messages or (), opened=self.add_generation_prompt, continued=self.continue_final_message)
         return self
 
     @property

@@ -1,10 +1,12 @@
 """The answers of /classify, /pooling and /score, in vLLM's shapes; fields in the order of the JSON."""
 
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from pydantic import Field
 
 from server.http.schemas.response_model import ResponseModel
+
+T = TypeVar("T")
 
 
 class PoolingUsage(ResponseModel, frozen=True):
@@ -15,6 +17,17 @@ class PoolingUsage(ResponseModel, frozen=True):
     completion_tokens_details: None
 
 
+class OfTexts(ResponseModel, Generic[T], frozen=True):
+    """What a reward says of each text."""
+
+    id: str
+    object: Literal["list"]
+    created: int = Field(description="Unix time, in seconds.")
+    model: str = Field(description="The reward's name.")
+    data: list[T]
+    usage: PoolingUsage
+
+
 class Classified(ResponseModel, frozen=True):
     index: int
     label: str | None = Field(description="Of the greatest number; null where the model has no names.")
@@ -22,13 +35,8 @@ class Classified(ResponseModel, frozen=True):
     num_classes: int
 
 
-class Classification(ResponseModel, frozen=True):
-    id: str
-    object: Literal["list"]
-    created: int = Field(description="Unix time, in seconds.")
-    model: str = Field(description="The reward's name.")
-    data: list[Classified]
-    usage: PoolingUsage
+class Classification(OfTexts[Classified], frozen=True):
+    """Of /classify."""
 
 
 class PooledText(ResponseModel, frozen=True):
@@ -37,13 +45,8 @@ class PooledText(ResponseModel, frozen=True):
     data: list[float] | list[list[float]] = Field(description="The model's outputs, for the text or for each token.")
 
 
-class Pooling(ResponseModel, frozen=True):
-    id: str
-    object: Literal["list"]
-    created: int = Field(description="Unix time, in seconds.")
-    model: str = Field(description="The reward's name.")
-    data: list[PooledText]
-    usage: PoolingUsage
+class Pooling(OfTexts[PooledText], frozen=True):
+    """Of /pooling."""
 
 
 class ScoredPair(ResponseModel, frozen=True):
@@ -52,10 +55,5 @@ class ScoredPair(ResponseModel, frozen=True):
     score: float
 
 
-class PairScores(ResponseModel, frozen=True):
-    id: str
-    object: Literal["list"]
-    created: int = Field(description="Unix time, in seconds.")
-    model: str = Field(description="The reward's name.")
-    data: list[ScoredPair]
-    usage: PoolingUsage
+class PairScores(OfTexts[ScoredPair], frozen=True):
+    """Of /score."""

@@ -24,6 +24,7 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
             "tool_call_parser": "hermes",
             "reasoning_parser": "qwen3",
         },
+        "guides": {"likely": {"kind": "arm", "model": str(policy)}},
         "rewards": {
             "default": {"kind": "function", "function": f"{REWARDS}:calls"},
             "length": {"kind": "function", "function": f"{REWARDS}:length"},

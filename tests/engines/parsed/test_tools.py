@@ -20,6 +20,7 @@ CLOCK: Json = {"type": "function", "function": {"name": "clock", "parameters": Z
 BEST: Json = {"strategy": "best_of_n", "n": 8, "return_candidates": True}
 EVERY: list[Json] = [
     {"strategy": "sample"},
+    {"strategy": "reward_guided", "guides": {"likely": 0.5}},
     BEST,
     {"strategy": "controlled", "block_tokens": 4},
     {"strategy": "rejection", "beta": 50, "r_max": 10},

@@ -63,29 +63,29 @@ def test_another_template_reads_calls_as_text() -> None:
     assert rendered(template, as_="policy") == "rendered <call>f 2</call>"
 
 
-class Heard:
+class Recording:
     """A reward that keeps what it is given."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[Prompt, Candidate]] = []
+        self.scored: list[tuple[Prompt, Candidate]] = []
 
     async def score(self, prompt: Prompt, completions: Any) -> list[float]:
-        self.heard += [(prompt, completion) for completion in completions]
+        self.scored += [(prompt, completion) for completion in completions]
         return [0.0 for _ in completions]
 
 
 def test_by_its_settings_a_reward_reads_the_answer_or_all_of_it() -> None:
     prompt = Prompt((1, 2), "rendered ", MESSAGES, parser=OneCall())
-    heard = Heard()
-    for reward in (AnswerReward(heard), WholeReward(heard)):
+    recording = Recording()
+    for reward in (AnswerReward(recording), WholeReward(recording)):
         asyncio.run(reward.score(prompt, [DRAWN]))
-    (_, answer), (alone, whole) = heard.heard
+    (_, answer), (alone, whole) = recording.scored
     assert (answer.text, answer.trimmed, answer.tokens) == ("<call>f 2</call>", True, DRAWN.tokens)
     assert whole == DRAWN
     assert alone.reply(whole) == Reply(DRAWN.text, DRAWN.text)
     plain = Prompt((1, 2), "rendered ")
-    asyncio.run(AnswerReward(heard).score(plain, [DRAWN]))
-    assert heard.heard[-1] == (plain, DRAWN)
+    asyncio.run(AnswerReward(recording).score(plain, [DRAWN]))
+    assert recording.scored[-1] == (plain, DRAWN)
 
 
 @pytest.mark.parametrize("template", ["own", "none"])
