@@ -1,20 +1,26 @@
-"""The fixture that tests share: one real server on tiny models for the whole run."""
+"""How two processes share the tests."""
 
-from collections.abc import Iterator
+from pathlib import PurePosixPath
 
-import httpx
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
-from evaluation.support.servers import decant
-from evaluation.support.tiny_models import make_tiny_models
-from tests.support import guided
-from tests.support.engine import Tiny, settings
+# Folders whose files share engines, which start once if one process runs all of them.
+TOGETHER = {PurePosixPath("tests/engines", name) for name in ("tiny", "parsed", "entropy")}
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
-    """`decant serve` on vLLM with tiny random models; started by the first test that asks for it."""
-    models = make_tiny_models(tmp_path_factory.mktemp("tiny"))
-    models = {**models, **guided.make_guided_models(tmp_path_factory.mktemp("guided"), models["policy"])}
-    with decant(settings(models)) as url, httpx.Client(base_url=url, timeout=300) as client:
-        yield Tiny(client, models)
+class ByEngine(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a process a whole file at a time, or a whole folder whose files share engines.
+
+    pytest-xdist's own marks for this, `xdist_group`, are not read under pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = PurePosixPath(nodeid.split("::", 1)[0])
+        return str(file.parent if file.parent in TOGETHER else file)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ByEngine(config, log)

@@ -55,23 +55,24 @@ def process(command: list[str], log: Path, **environment: str) -> Iterator[subpr
                 child.kill()
 
 
-def serve_command(config: Path) -> list[str]:
+def serve_command(config: Path, module: str = "server.cli") -> list[str]:
     """Return the command of `decant serve` on a free port, with the settings file `config`."""
-    return [sys.executable, "-m", "server.cli", "serve", "--config", str(config), "--port", "0"]
+    return [sys.executable, "-m", module, "serve", "--config", str(config), "--port", "0"]
 
 
 @contextmanager
-def decant(settings: dict[str, Any], log: Path | None = None) -> Iterator[str]:
+def decant(settings: dict[str, Any], log: Path | None = None, module: str = "server.cli") -> Iterator[str]:
     """Run `decant serve` with `settings` while the block runs; yield its address.
 
     Args:
         settings: what its settings file holds.
         log: a file for its standard error; None keeps it only while the server runs.
+        module: what runs as the command `decant`.
     """
     with tempfile.TemporaryDirectory() as folder:
         config, log = Path(folder, "decant.yaml"), log or Path(folder, "log")
         config.write_text(yaml.safe_dump(settings))
-        with process(serve_command(config), log) as child:
+        with process(serve_command(config, module), log) as child:
             wait(child, log, lambda: bool(_ADDRESS.search(log.read_text())))
             found = _ADDRESS.search(log.read_text())
             assert found is not None

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.support.servers import decant, name_distribution
+from evaluation.support.servers import name_distribution
 from evaluation.support.tiny_models import CHAT, make_tokenizer, save_model
 from tests.docs.blocks import ROOT, of, pages
 from tests.support.engine import ENGINE
+from tests.support.forked import decant
 
 HERE = Path(__file__).parent
 OWN = sys.executable  # has vLLM's benchmark, and a newer openai than the other clients allow

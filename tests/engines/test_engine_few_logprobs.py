@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from evaluation.support.servers import decant
 from server.engines.vllm_seam import bounds_of
 from tests.support.engine import ENGINE
+from tests.support.forked import decant
 from tests.support.serving import refused
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from evaluation.support.servers import decant
 from evaluation.support.tiny_models import STEP, save_model
 from tests.support.engine import ENGINE, Tiny
+from tests.support.forked import decant
 from tests.support.reference import classify, tokenizer
 from tests.support.templates import BEGUN, CLOSED, made
 

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from evaluation.support.servers import decant
 from tests.support.engine import ENGINE, Tiny
+from tests.support.forked import decant
 from tests.support.scripted import make_scripted
 
 REWARDS = "tests.support.scripted_rewards"

@@ -2,12 +2,11 @@
 
 python -m tests.support.families.scoring JOB.json RESULT.json
 
-It is a process of its own so that engines can be forked from it: a fork has vLLM imported already, and starts in 3 s.
+It is a process of its own, which forks its engines.
 """
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +14,17 @@ from typing import Any
 
 from server.engines.text import Chat
 from tests.support.families.family import ANSWERS, CHATS, TEXTS, Json
+from tests.support.forked import fork_engines
 
 
 def main(job: Path, result: Path) -> None:
     from pydantic import TypeAdapter
     from transformers import AutoTokenizer
-    from vllm.model_executor.models import registry
 
     from server.engines.text.model_text import ModelText
     from server.settings import AnyReward
 
-    # vLLM looks at a model's class in a process of its own, because some classes start CUDA: here none does.
-    registry._run_in_subprocess = lambda look: look()
+    fork_engines()
     fields = json.loads(job.read_text())
     words = AutoTokenizer.from_pretrained(fields["policy"])
     policy = ModelText(words, 1024, len(words))
@@ -40,9 +38,7 @@ def _scores(spec: Any, policy: Any) -> Json:
     from server.engines.rewards.build import build_reward
 
     try:
-        start = reward_model.prepare(spec.model, spec.engine)
-        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # vLLM has set `spawn` for a CPU meanwhile
-        engine = start()
+        engine = reward_model.prepare(spec.model, spec.engine)()
     except Exception as error:
         return {"error": str(error)}
     try:

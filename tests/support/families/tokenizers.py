@@ -64,16 +64,19 @@ def byte_level(
 
 def pairs(begin: str, end: str, *, types: bool) -> Any:
     """Return a tokenizer of pairs: `begin` a `end` b `end`, with the token types 0 and 1 if `types`."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    splitter = pre_tokenizers.BertPreTokenizer()
+    seen = {word for text in CORPUS for word, _ in splitter.pre_tokenize_str(text.lower())}
+    letters = {letter for word in seen for letter in word}
+    # Every second word, so that the others are several pieces. A trainer would find other pieces each time.
+    pieces = sorted({*sorted(seen)[::2], *letters, *(f"##{letter}" for letter in letters)})
+    vocabulary = ["<pad>", begin, end, "<unk>", *pieces]
+    words = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token="<unk>"))
     words.normalizer = normalizers.Lowercase()
-    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["<pad>", begin, end, "<unk>"]
-    words.train_from_iterator(
-        CORPUS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
-    )
+    words.pre_tokenizer = splitter
+    words.add_special_tokens(vocabulary[:4])
     second = 1 if types else 0
     words.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A {end}",
