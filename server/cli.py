@@ -154,10 +154,13 @@ def add_key(
 ) -> None:
     """Make a key, keep its hash in FILE, and print it this once."""
     from server.http import auth
+    from server.runtime import key_file
 
     key = auth.new_key()
+    entry = f"{name}:{auth.digest_of(key)}"
     try:
-        entry = auth.line(name, key)
+        if key_file.HEAD.fullmatch(entry) is None:
+            raise ValueError("a key's name has up to 64 letters, digits, '.', '_' and '-'")
         handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     except (ValueError, OSError) as error:
         typer.secho(f"decant: {error}", err=True, fg="red")

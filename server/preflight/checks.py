@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterator
 
 from server.engines.rewards.function_reward import load_function
-from server.http import auth
 from server.installed import NO_ENGINE, engine
 from server.preflight.address import address_problems
 from server.preflight.models import model_problems
 from server.preflight.models_by_name import models_by_name
+from server.runtime import key_file
 from server.runtime.presets import preset_problems
 from server.settings import CalibrationSettings, FunctionReward, HttpReward, ServerSettings, SettingsError
 from server.settings.valid_sections import ValidSections
@@ -74,7 +74,7 @@ def _store(calibration: CalibrationSettings) -> Iterator[str]:
 def _server(server: ServerSettings) -> Iterator[str]:
     if server.api_keys_file is not None:
         try:
-            auth.read(server.api_keys_file)
+            key_file.read(server.api_keys_file)
         except SettingsError as error:
             yield str(error)
     yield from address_problems(server.host, server.port)

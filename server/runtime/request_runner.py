@@ -19,6 +19,7 @@ from decoders.models import Models
 from decoders.parts.concurrency import merge, together
 from decoders.rng import SeededRng
 from server.errors import RequestTimeout
+from server.runtime.client import ANYONE, Client
 from server.runtime.outcomes import FORESEEN, outcome, refusal
 from server.runtime.state import ServerState
 
@@ -59,6 +60,8 @@ class Job:
     seed: int | None
     arrived: float = field(default_factory=time.perf_counter)
     """When the request came, before its body was read, in `perf_counter`'s seconds."""
+    client: Client = ANYONE
+    """Who sent it."""
     as_sent: Callable[[InvalidRequest], InvalidRequest] = lambda error: error
     """Gives an error of the strategy the field that the caller wrote."""
 

@@ -13,11 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from server import cli
-from server.http import auth
 from server.http.app import create_app
 from server.loading import toy
+from server.runtime import key_file
+from server.runtime.client import Client
+from server.runtime.request_runner import RequestRunner, Writer
 from server.settings import ServerSettings, SettingsError
-from tests.support.serving import Api, ok, refused, serving
+from tests.support.serving import MINIMAL, Api, ok, refused, serving
 
 BODY = {"prompt": "good"}
 ROOT = Path(__file__).parents[2]
@@ -64,7 +66,7 @@ def test_a_key_is_shown_once_and_kept_as_a_hash_for_its_owner_alone(tmp_path: Pa
     assert file.stat().st_mode & 0o777 == 0o600
     digests = [hashlib.sha256(key.encode()).hexdigest() for key in (first, second)]
     assert file.read_text() == f"ann:{digests[0]}\nbob.smith-2:{digests[1]}\n"
-    assert auth.read(file) == digests
+    assert [key.digest for key in key_file.read(file)] == digests
 
 
 def test_a_key_file_without_a_last_newline_keeps_its_keys(tmp_path: Path) -> None:
@@ -72,7 +74,7 @@ def test_a_key_file_without_a_last_newline_keeps_its_keys(tmp_path: Path) -> Non
     first = hashlib.sha256(add(file).encode()).hexdigest()
     file.write_text(file.read_text().rstrip("\n"))
     second = hashlib.sha256(add(file).encode()).hexdigest()
-    assert auth.read(file) == [first, second]
+    assert [key.digest for key in key_file.read(file)] == [first, second]
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a b", "a\nb", "x" * 65])
@@ -178,3 +180,22 @@ def test_serve_exits_over_an_empty_key_file(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "has no key" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", ["completions", "chat/completions", "rewards", "score"])
+def test_the_holder_of_the_key_reaches_the_work(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Client] = []
+    run = RequestRunner.run
+
+    async def watched(self: RequestRunner, writer: Writer) -> None:
+        seen.append(self._job.client)
+        await run(self, writer)
+
+    monkeypatch.setattr(RequestRunner, "run", watched)
+    body = {"text_1": "good", "text_2": "bad"} if path == "score" else MINIMAL[path]
+    key = add(tmp_path / "keys", "ann")
+    (tmp_path / "keys").write_text((tmp_path / "keys").read_text().rstrip() + " weight=3\n")
+    with serving(toy(), api_keys_file=tmp_path / "keys") as keyed, serving(toy()) as bare:
+        ok(keyed.post(path, body, headers=bearer(key)))
+        ok(bare.post(path, body))
+    assert seen == [Client("ann", 3.0), Client("", 1.0)]

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from decoders.core import Prompt
 from decoders.events import Cost
 from server.http.answer import AnswerSpec
-from server.http.auth import owner_of
+from server.http.auth import client_of, owner_of
 from server.http.body import read_body
 from server.http.chat_format import ChatFormat
 from server.http.event_writer import EventWriter
@@ -32,6 +32,7 @@ from server.runtime.checks import (
     check_priority,
     check_prompt_count,
 )
+from server.runtime.client import Client
 from server.runtime.request_runner import Job, RequestRunner
 from server.runtime.state import ServerState
 
@@ -48,14 +49,14 @@ def router(state: ServerState) -> APIRouter:
         body = await read_body(request, CompletionsBody, choice)
         check_prompt_count(len(body.prompts), state.settings)
         form = CompletionFormat(echo=body.echo, top=body.logprobs, details=_details(body))
-        return _respond(state, owner_of(request), body, form, await encode_prompts(body, text), arrived)
+        return _respond(state, request, body, form, await encode_prompts(body, text), arrived)
 
     @routes.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         arrived = time.perf_counter()
         body = await read_body(request, ChatBody, choice)
         form = ChatFormat(body.top_logprobs or 0 if body.logprobs else None, _details(body))
-        return _respond(state, owner_of(request), body, form, await encode_prompts(body, text), arrived)
+        return _respond(state, request, body, form, await encode_prompts(body, text), arrived)
 
     return routes
 
@@ -66,14 +67,14 @@ def _details(body: CompletionsBody | ChatBody) -> TokenDetails:
 
 def _respond(
     state: ServerState,
-    owner: str,
+    request: Request,
     body: CompletionsBody | ChatBody,
     form: AnswerFormat,
     prompts: Sequence[Prompt],
     arrived: float,
 ) -> RunResponse:
-    """Check the request of `owner`, count its guides, and return the response that will do its work."""
-    job = _checked(state, body, prompts, arrived)
+    """Check the request, count its guides, and return the response that will do its work."""
+    job = _checked(state, client_of(request), body, prompts, arrived)
     state.metrics.guided(state.loaded.models.resolve_guides(body.decoding.guides))
     runner = RequestRunner(state, job)
     spec = AnswerSpec(
@@ -85,7 +86,7 @@ def _respond(
         body.decoding,
         reports="decoding" in body.model_fields_set,
         warnings=body.warnings,
-        keep=partial(state.reports.keep, owner),
+        keep=partial(state.reports.keep, owner_of(request)),
     )
     if body.stream:
         options = body.stream_options or StreamOptions()
@@ -93,7 +94,9 @@ def _respond(
     return RunResponse(runner, lambda send: AnswerWriter(send, spec))
 
 
-def _checked(state: ServerState, body: CompletionsBody | ChatBody, prompts: Sequence[Prompt], arrived: float) -> Job:
+def _checked(
+    state: ServerState, client: Client, body: CompletionsBody | ChatBody, prompts: Sequence[Prompt], arrived: float
+) -> Job:
     """Return the job of a request that passes all checks. Raises `InvalidRequest`, `EngineDead`."""
     text, models, strategy = state.loaded.text, state.loaded.models, body.decoding
     samplings = [body.sampling(prompt, text.max_model_len) for prompt in prompts]
@@ -111,4 +114,4 @@ def _checked(state: ServerState, body: CompletionsBody | ChatBody, prompts: Sequ
     strategy.budget.check(max_cost, "its own", "decoding.budget")
     check_budget(max_cost, state.settings, "decoding")
     work = list(zip(prompts, samplings, strict=True))
-    return Job(strategy, strategy.strategy, work, body.seed, arrived, body.client_fields.as_sent)
+    return Job(strategy, strategy.strategy, work, body.seed, arrived, client, body.client_fields.as_sent)

@@ -14,6 +14,7 @@ from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
 from server.engines.rewards.raw_reward import RawReward, ReadText, ScoredPairs
 from server.errors import UnknownModel
+from server.http.auth import client_of
 from server.http.body import read_json
 from server.http.json_response import json_response
 from server.http.response_writers import JsonWriter
@@ -77,7 +78,7 @@ class PoolingRoutes:
             return Classification(**head, data=data)
 
         texts = await _read(reward, body)
-        return self._respond("classify", arrived, name, body, texts, reward.whole, answered)
+        return self._respond("classify", request, arrived, name, body, texts, reward.whole, answered)
 
     async def pooling(self, request: Request) -> Response:
         arrived, (name, reward, body) = time.perf_counter(), await self._asked(request, PoolingBody)
@@ -91,7 +92,7 @@ class PoolingRoutes:
 
         texts = await _read(reward, body)
         numbers = reward.whole if task == "classify" else reward.each
-        return self._respond("pooling", arrived, name, body, texts, numbers, answered)
+        return self._respond("pooling", request, arrived, name, body, texts, numbers, answered)
 
     async def score(self, request: Request) -> Response:
         arrived, (name, reward, body) = time.perf_counter(), await self._asked(request, ScoreBody)
@@ -103,7 +104,7 @@ class PoolingRoutes:
             return PairScores(**head, data=data)
 
         texts = await asyncio.gather(*(reward.pair(first, second) for first, second in body.pairs))
-        return self._respond("score", arrived, name, body, texts, reward.whole, answered)
+        return self._respond("score", request, arrived, name, body, texts, reward.whole, answered)
 
     async def _asked(self, request: Request, kind: type[Asked]) -> tuple[str, RawReward, Asked]:
         """Return the reward that a request is for, and its body. Raises `InvalidRequest`, `UnknownModel`, ..."""
@@ -123,6 +124,7 @@ class PoolingRoutes:
     def _respond(
         self,
         prefix: str,
+        request: Request,
         arrived: float,
         name: str,
         body: OfReward,
@@ -131,7 +133,7 @@ class PoolingRoutes:
         answered: Answered,
     ) -> RunResponse:
         run = RawRun(name, texts, lambda text: numbers(text, body.use_activation))
-        job = Job(run, prefix, [(Prompt((), ""), Sampling())], None, arrived)
+        job = Job(run, prefix, [(Prompt((), ""), Sampling())], None, arrived, client_of(request))
         head = {"id": f"{prefix}-{body.request_id or uuid.uuid4().hex}", "created": int(time.time()), "model": name}
         return RunResponse(RequestRunner(self._state, job), lambda send: RawWriter(send, run, head, answered))
 

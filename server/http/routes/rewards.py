@@ -11,6 +11,7 @@ from starlette.types import Send
 
 from decoders.events import Result
 from decoders.score import Score, ScoreInfo
+from server.http.auth import client_of
 from server.http.body import read_body
 from server.http.json_response import json_response
 from server.http.preset_choice import PresetChoice
@@ -84,7 +85,8 @@ def router(state: ServerState) -> APIRouter:
         with body.client_fields.translated():
             score.check(models)
         check_budget(score.max_cost(sampling, models), state.settings, "rollouts")
-        job = Job(score, "rewards", [(prompt, sampling)], body.seed, arrived, body.client_fields.as_sent)
+        as_sent = body.client_fields.as_sent
+        job = Job(score, "rewards", [(prompt, sampling)], body.seed, arrived, client_of(request), as_sent)
         return RunResponse(RequestRunner(state, job), lambda send: RewardsWriter(send, state.model))
 
     return routes
