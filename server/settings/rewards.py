@@ -123,6 +123,7 @@ class HttpReward(TextReward):
     )
     max_batch: PositiveInt = 64
     retries: int = Field(1, ge=0, le=5, description="Further tries after a failed connection, a 429, a 502 or a 503.")
+    max_reply_bytes: PositiveInt = Field(2**20, description="The longest answer that is read, in bytes.")
 
     @field_validator("url")
     @classmethod

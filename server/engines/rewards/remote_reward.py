@@ -1,6 +1,7 @@
 """A reward model on another server."""
 
 import asyncio
+import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from server.settings import HttpReward, SettingsError
 
 RETRY_AFTER = 0.2  # seconds, doubled after each further attempt
 RETRIED = frozenset({429, 502, 503})
+SHOWN = 200  # bytes of an answer that is an error
+PLAIN = "identity"  # the encoding of a body that is not compressed
 
 
 class RemoteReward:
@@ -37,9 +40,8 @@ class RemoteReward:
             raise SettingsError(f"rewards: {settings.url} wants the key in {settings.api_key_env}, which is not set")
         self._settings = settings
         self._shape = shape_of(settings, policy)
-        self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=settings.timeout_s, transport=transport
-        )
+        headers = {"Accept-Encoding": PLAIN} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._client = httpx.AsyncClient(headers=headers, timeout=settings.timeout_s, transport=transport)
 
     async def score(self, pairs: Sequence[Pair]) -> list[float]:
         scores = [0.0] * len(pairs)
@@ -56,23 +58,46 @@ class RemoteReward:
     async def _ask(self, request: RemoteRequest) -> list[float]:
         answer = await self._post(request.body)
         try:
-            return self._shape.read(answer.json(), len(request.places))
-        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            return self._shape.read(json.loads(answer), len(request.places))
+        except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise RewardFailed(f"{self._settings.url} answered something else than rewards: {error!r}") from error
 
-    async def _post(self, body: dict[str, Any]) -> httpx.Response:
-        """Return the answer with status 200, after retries. Raises `RewardFailed`."""
+    async def _post(self, body: dict[str, Any]) -> bytes:
+        """Return the body of an answer with status 200, after retries. Raises `RewardFailed`."""
+        url = self._settings.url
         for attempt in range(self._settings.retries + 1):
             last = attempt == self._settings.retries
             try:
-                answer = await self._client.post(self._settings.url, json=body)
+                async with self._client.stream("POST", url, json=body) as answer:
+                    if answer.status_code == httpx.codes.OK:
+                        return await self._whole(answer)
+                    if last or answer.status_code not in RETRIED:
+                        said = (await _beginning(answer, SHOWN))[:SHOWN].decode(errors="replace")
+                        raise RewardFailed(f"{url} answered {answer.status_code}: {said}")
             except httpx.TransportError as error:
                 if last or isinstance(error, httpx.TimeoutException):
-                    raise RewardFailed(f"{self._settings.url}: {type(error).__name__}: {error}") from error
-            else:
-                if answer.status_code == httpx.codes.OK:
-                    return answer
-                if last or answer.status_code not in RETRIED:
-                    raise RewardFailed(f"{self._settings.url} answered {answer.status_code}: {answer.text[:200]}")
+                    raise RewardFailed(f"{url}: {type(error).__name__}: {error}") from error
             await asyncio.sleep(RETRY_AFTER * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+    async def _whole(self, answer: httpx.Response) -> bytes:
+        """Return an answer's body. Raises `RewardFailed` if it is compressed or too long, before it is all read."""
+        limit = self._settings.max_reply_bytes
+        encoding = answer.headers.get("content-encoding", PLAIN)
+        if encoding.lower() != PLAIN:  # a few kilobytes of it may be gigabytes of text
+            raise RewardFailed(f"{self._settings.url} answered in content-encoding {encoding}, and was asked for none")
+        body = await _beginning(answer, limit)
+        if len(body) > limit:
+            raise RewardFailed(f"{self._settings.url} answered with more than `max_reply_bytes`, {limit} bytes")
+        return body
+
+
+async def _beginning(answer: httpx.Response, limit: int) -> bytes:
+    """Return the body's first bytes, a few more than `limit` if it is longer; nothing of a body that is compressed."""
+    body = bytearray()
+    if answer.headers.get("content-encoding", PLAIN).lower() == PLAIN:
+        async for part in answer.aiter_bytes():
+            body += part
+            if len(body) > limit:
+                break
+    return bytes(body)
