@@ -13,6 +13,7 @@ import uvloop
 from decoders.errors import DecantError
 from server import commands, starting
 from server.installed import NO_ENGINE, describe, engine
+from server.key_commands import keys
 from server.settings import Settings, SettingsError
 from server.starting import make_demo
 
@@ -22,7 +23,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="Inference-time alignment, served.",
 )
-keys = typer.Typer(no_args_is_help=True, help="Bearer keys for server.api_keys_file.")
 app.add_typer(keys, name="keys")
 
 
@@ -145,33 +145,6 @@ def demo() -> None:
     except DemoUnavailable as error:
         typer.secho(f"decant: {error}", err=True, fg="red")
         raise typer.Exit(2) from error
-
-
-@keys.command("add")
-def add_key(
-    name: Annotated[str, typer.Argument(help="The name of the key's owner.")],
-    file: Annotated[Path, typer.Option(help="The key file; made if need be, readable by you alone.")],
-) -> None:
-    """Make a key, keep its hash in FILE, and print it this once."""
-    from server.http import auth
-    from server.runtime import key_file
-
-    key = auth.new_key()
-    entry = f"{name}:{auth.digest_of(key)}"
-    try:
-        if key_file.HEAD.fullmatch(entry) is None:
-            raise ValueError("a key's name has up to 64 letters, digits, '.', '_' and '-'")
-        handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    except (ValueError, OSError) as error:
-        typer.secho(f"decant: {error}", err=True, fg="red")
-        raise typer.Exit(2) from error
-    with os.fdopen(handle, "a+b") as out:
-        size = out.seek(0, os.SEEK_END)
-        if size > 0:  # an editor may have left the last line open
-            out.seek(size - 1)
-            entry = entry if out.read(1) == b"\n" else f"\n{entry}"
-        out.write(f"{entry}\n".encode())
-    typer.echo(key)
 
 
 def _settings(

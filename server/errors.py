@@ -18,7 +18,7 @@ class ServiceError(DecantError):
 
 
 class Unauthorized(ServiceError):
-    """The key is missing or unknown."""
+    """The key is missing, unknown or expired."""
 
 
 class UnknownModel(ServiceError):

@@ -29,6 +29,7 @@ ROOMS = (  # a file imports from its own room and from those above it, never fro
     "server/vllm_plugin",
     "server/starting.py",
     "server/commands.py",
+    "server/key_commands.py",
     "server/cli.py",
 )
 HTTP = {"fastapi", "starlette", "uvicorn"}

@@ -16,7 +16,7 @@ from server.http.json_response import json_response
 from server.http.routes import generate, models, operations, pooling, reports, rewards, tokenize
 from server.http.schemas.server_responses import ErrorAnswer, ErrorDetail
 from server.loading import Loaded
-from server.runtime import key_file
+from server.runtime.key_ring import KeyRing
 from server.runtime.outcomes import refusal
 from server.runtime.presets import Presets
 from server.runtime.state import ServerState
@@ -37,7 +37,8 @@ def create_app(loaded: Loaded, settings: ServerSettings | None = None, presets: 
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _unforeseen)
     if settings.api_keys_file is not None:
-        app.add_middleware(auth.KeyGate, keys=key_file.read(settings.api_keys_file), refused=state.metrics.refused)
+        keys = KeyRing(settings.api_keys_file, state.metrics.keys_reloaded)
+        app.add_middleware(auth.KeyGate, keys=keys, refused=state.metrics.refused)
     return app
 
 

@@ -5,9 +5,9 @@ request.
 """
 
 import hashlib
-import hmac
 import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +16,7 @@ from server.errors import Unauthorized
 from server.http.errors import error_response
 from server.runtime.client import ANYONE, Client
 from server.runtime.key_file import Key
+from server.runtime.key_ring import KeyRing
 
 PREFIX = "dk-"
 GUARDED = ("/v1", "/tokenize", "/detokenize", "/classify", "/pooling", "/score")
@@ -52,18 +53,21 @@ class KeyGate:
         refused: called with the reason when a request is refused.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[Key], refused: Callable[[str], None]) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing, refused: Callable[[str], None]) -> None:
         self._app = app
-        self._keys = tuple(keys)
+        self._keys = keys
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(GUARDED):
+            await self._keys.refresh()
             key = self._key(scope)
-            if key is None:
+            if key is None or key.expires <= time.time():
                 self._refused("unauthorized")
-                error = Unauthorized("Send a key that this server knows: Authorization: Bearer KEY.")
-                await error_response(error)(scope, receive, send)
+                wrong = (
+                    "This key has expired." if key else "Send a key that this server knows: Authorization: Bearer KEY."
+                )
+                await error_response(Unauthorized(wrong))(scope, receive, send)
                 return
             scope = {**scope, OWNER: key.digest, CLIENT: key.client}
         await self._app(scope, receive, send)
@@ -72,7 +76,4 @@ class KeyGate:
         """Return the request's key, or None if it has no known one."""
         given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         scheme, _, key = given.partition(" ")
-        digest = digest_of(key.strip())
-        # All digests are compared, so that the time taken does not show which one matched.
-        matches = [known for known in self._keys if hmac.compare_digest(digest, known.digest)]
-        return matches[0] if scheme.lower() == "bearer" and matches else None
+        return self._keys.find(digest_of(key.strip())) if scheme.lower() == "bearer" else None

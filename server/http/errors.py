@@ -31,7 +31,7 @@ class ErrorKind(NamedTuple):
 INVALID, SERVER = "invalid_request_error", "server_error"
 ERRORS = (  # the first class that an error is an instance of counts
     ErrorKind(InvalidRequest, 400, INVALID, None, "The request cannot be honoured; `param` names the field."),
-    ErrorKind(Unauthorized, 401, "authentication_error", "invalid_api_key", "The key is missing or unknown."),
+    ErrorKind(Unauthorized, 401, "authentication_error", "invalid_api_key", "The key is missing, unknown or expired."),
     ErrorKind(UnknownModel, 404, INVALID, "model_not_found", "Another model is served; `param` is `model`."),
     ErrorKind(UnknownReport, 404, INVALID, "report_not_found", "The answer has no report, or another key's."),
     ErrorKind(UnsupportedEndpoint, 400, INVALID, "unsupported_endpoint", "No such endpoint under /v1/."),

@@ -18,6 +18,7 @@ NATS = (0, 0.1, 0.2, 0.5, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
 KINDS = ("prompt", "generated", "returned", "scored")
 OUTCOMES = ("ok", "invalid", "refused", "timeout", "failed", "cancelled")
 REASONS = ("invalid", "unknown_model", "unauthorized", "queue_full", "draining", "engine_dead")
+RELOADS = ("ok", "failed")
 
 
 class Metrics:
@@ -51,6 +52,9 @@ class Metrics:
         self._candidates = Counter("decant_candidates", "Completions drawn", ("strategy",), registry=registry)
         self._guided = Counter("decant_guide_requests", "Requests that use a guide", ("guide",), registry=registry)
         self._refused = Counter("decant_refused", "Requests turned away", ("reason",), registry=registry)
+        self._reloads = Counter(
+            "decant_key_reloads", "Times that the key file was read", ("outcome",), registry=registry
+        )
         self._up = Gauge("decant_engine_up", "Whether an engine lives", ("engine",), registry=registry)
         self._queued = Gauge("decant_requests_queued", "Requests waiting for a place", registry=registry)
         self._most_queued = Gauge(
@@ -60,6 +64,8 @@ class Metrics:
         # those of reasons and guides from the start, those of a strategy from its first request on.
         for reason in REASONS:
             self._refused.labels(reason)
+        for result in RELOADS:
+            self._reloads.labels(result)
 
     def watch(
         self,
@@ -86,6 +92,10 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """Count a request that was refused before any work; `reason` is one of `REASONS`."""
         self._refused.labels(reason).inc()
+
+    def keys_reloaded(self, result: str) -> None:
+        """Count an attempt to read the key file again; `result` is one of `RELOADS`."""
+        self._reloads.labels(result).inc()
 
     def guided(self, guides: Iterable[str]) -> None:
         """Count a request that uses `guides`."""

@@ -40,7 +40,9 @@ class PolicySettings(Section):
 class ServerSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    api_keys_file: Path | None = Field(None, description="Hashed keys, one a line, as `decant keys add` writes them.")
+    api_keys_file: Path | None = Field(
+        None, description="Hashed keys, one a line, as `decant keys add` writes them; read again when it changes."
+    )
     max_sequences: PositiveInt = Field(256, description="Sequences in the engine at once, all requests together.")
     max_queue: int = Field(1024, ge=0, description="Requests that may wait for a place; more are refused with 503.")
     max_prompts: PositiveInt = Field(256, description="Prompts in one completions request.")
