@@ -2,6 +2,8 @@
 
 ServiceError
 ├── Unauthorized
+├── StrategyNotAllowed
+├── RateLimited
 ├── UnknownModel
 ├── UnknownReport
 ├── UnsupportedEndpoint
@@ -9,6 +11,8 @@ ServiceError
 ├── Overloaded
 └── RequestTimeout
 """
+
+import math
 
 from decoders.errors import DecantError
 
@@ -19,6 +23,22 @@ class ServiceError(DecantError):
 
 class Unauthorized(ServiceError):
     """The key is missing, unknown or expired."""
+
+
+class StrategyNotAllowed(ServiceError):
+    """The key is not for this strategy; `field` is the one that asks for it, if there is one."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class RateLimited(ServiceError):
+    """The key's limits leave no room for the request now; there is room in `seconds`, as far as that is known."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after = max(1, math.ceil(seconds))
 
 
 class UnknownModel(ServiceError):

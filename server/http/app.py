@@ -1,5 +1,6 @@
 """The app factory. It takes the loaded models as an argument; there are no globals."""
 
+from functools import partial
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -38,15 +39,20 @@ def create_app(loaded: Loaded, settings: ServerSettings | None = None, presets: 
     app.add_exception_handler(Exception, _unforeseen)
     if settings.api_keys_file is not None:
         keys = KeyRing(settings.api_keys_file, state.metrics.keys_reloaded)
-        app.add_middleware(auth.KeyGate, keys=keys, refused=state.metrics.refused)
+        app.add_middleware(auth.KeyGate, keys=keys, limiter=state.limiter, refused=partial(_count, state))
     return app
+
+
+def _count(state: ServerState, error: Exception) -> None:
+    """Count a request that was refused before any work."""
+    reason = refusal(error)
+    if reason is not None:
+        state.metrics.refused(reason)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     """Answer a request that a route refused before any work."""
-    reason = refusal(error)
-    if reason is not None:
-        request.app.state.server.metrics.refused(reason)
+    _count(request.app.state.server, error)
     return error_response(error)
 
 

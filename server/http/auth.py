@@ -12,11 +12,14 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from decoders.errors import DecantError
 from server.errors import Unauthorized
 from server.http.errors import error_response
+from server.http.rate_limit_headers import with_rate_limits
 from server.runtime.client import ANYONE, Client
 from server.runtime.key_file import Key
 from server.runtime.key_ring import KeyRing
+from server.runtime.limiter import Limiter
 
 PREFIX = "dk-"
 GUARDED = ("/v1", "/tokenize", "/detokenize", "/classify", "/pooling", "/score")
@@ -46,34 +49,43 @@ def digest_of(key: str) -> str:
 
 
 class KeyGate:
-    """Middleware that lets a request to one of `GUARDED` through if it carries a known key.
+    """Middleware that lets a request to one of `GUARDED` through if it carries a known key that has room for it.
 
     Args:
         keys: the known keys.
-        refused: called with the reason when a request is refused.
+        limiter: counts the requests of each key.
+        refused: called with the error when a request is refused.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyRing, refused: Callable[[str], None]) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing, limiter: Limiter, refused: Callable[[DecantError], None]) -> None:
         self._app = app
         self._keys = keys
+        self._limiter = limiter
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(GUARDED):
-            await self._keys.refresh()
-            key = self._key(scope)
-            if key is None or key.expires <= time.time():
-                self._refused("unauthorized")
-                wrong = (
-                    "This key has expired." if key else "Send a key that this server knows: Authorization: Bearer KEY."
-                )
-                await error_response(Unauthorized(wrong))(scope, receive, send)
+            try:
+                await self._keys.refresh()
+                key = self._key(scope)
+                client = key.client
+                send = with_rate_limits(send, client, self._limiter)
+                if scope["method"] == "POST":  # the others read no more than a list
+                    self._limiter.request(client)
+            except DecantError as error:
+                self._refused(error)
+                await error_response(error)(scope, receive, send)
                 return
-            scope = {**scope, OWNER: key.digest, CLIENT: key.client}
+            scope = {**scope, OWNER: key.digest, CLIENT: client}
         await self._app(scope, receive, send)
 
-    def _key(self, scope: Scope) -> Key | None:
-        """Return the request's key, or None if it has no known one."""
+    def _key(self, scope: Scope) -> Key:
+        """Return the request's key. Raises `Unauthorized` if it has no known one, or one that has expired."""
         given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-        scheme, _, key = given.partition(" ")
-        return self._keys.find(digest_of(key.strip())) if scheme.lower() == "bearer" else None
+        scheme, _, secret = given.partition(" ")
+        key = self._keys.find(digest_of(secret.strip())) if scheme.lower() == "bearer" else None
+        if key is None:
+            raise Unauthorized("Send a key that this server knows: Authorization: Bearer KEY.")
+        if key.expires <= time.time():
+            raise Unauthorized("This key has expired.")
+        return key

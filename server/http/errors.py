@@ -8,7 +8,9 @@ from decoders.errors import EngineDead, EngineFailed, InvalidRequest, RewardFail
 from server.errors import (
     BodyTooLarge,
     Overloaded,
+    RateLimited,
     RequestTimeout,
+    StrategyNotAllowed,
     Unauthorized,
     UnknownModel,
     UnknownReport,
@@ -32,6 +34,8 @@ INVALID, SERVER = "invalid_request_error", "server_error"
 ERRORS = (  # the first class that an error is an instance of counts
     ErrorKind(InvalidRequest, 400, INVALID, None, "The request cannot be honoured; `param` names the field."),
     ErrorKind(Unauthorized, 401, "authentication_error", "invalid_api_key", "The key is missing, unknown or expired."),
+    ErrorKind(StrategyNotAllowed, 403, INVALID, "strategy_not_allowed", "The key is not for the strategy at `param`."),
+    ErrorKind(RateLimited, 429, "rate_limit_error", "rate_limit_exceeded", "The key's limits leave no room now."),
     ErrorKind(UnknownModel, 404, INVALID, "model_not_found", "Another model is served; `param` is `model`."),
     ErrorKind(UnknownReport, 404, INVALID, "report_not_found", "The answer has no report, or another key's."),
     ErrorKind(UnsupportedEndpoint, 400, INVALID, "unsupported_endpoint", "No such endpoint under /v1/."),
@@ -52,14 +56,20 @@ def error_answer(error: Exception) -> ErrorAnswer:
     message = str(error)
     if kind.error is Exception:  # a bug: what it says belongs in the log, not before a client
         message = "The server failed on this request. Its log says why."
-    param = error.field if isinstance(error, InvalidRequest) else "model" if kind.error is UnknownModel else None
+    param = (
+        error.field
+        if isinstance(error, InvalidRequest | StrategyNotAllowed)
+        else "model"
+        if kind.error is UnknownModel
+        else None
+    )
     return ErrorAnswer(error=ErrorDetail(message=message, type=kind.type, param=param, code=kind.code))
 
 
 def error_response(error: Exception) -> Response:
     """Return the response to a request that failed with `error`."""
     headers = {}
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | RateLimited):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"

@@ -5,11 +5,14 @@ The names of fields are arguments, because an error names the field as the clien
 
 from collections.abc import Mapping
 
+from decoders.base import Decoder
 from decoders.core import Prompt, Sampling
 from decoders.errors import EngineDead, InvalidRequest
 from decoders.events import Cost
 from decoders.parts.budget import Budget
 from server.engines.text import Text
+from server.errors import StrategyNotAllowed
+from server.runtime.client import Client
 from server.settings import ServerSettings
 
 
@@ -18,6 +21,26 @@ def check_engines(alive: Mapping[str, bool]) -> None:
     for engine, up in alive.items():
         if not up:
             raise EngineDead(f"The {engine} engine has died. The server must be restarted.")
+
+
+def check_strategy(client: Client, strategy: Decoder) -> None:
+    """Raise `StrategyNotAllowed` for a strategy, or one whose answers it chooses among, that the key is not for."""
+    check_work(client, strategy.strategy, "decoding.strategy")
+    proposal: Decoder | None = getattr(strategy, "proposal", None)
+    if proposal is not None:
+        check_work(client, proposal.strategy, "decoding.proposal.strategy")
+
+
+def check_work(client: Client, name: str, field: str | None = None) -> None:
+    """Raise `StrategyNotAllowed` for work that the key is not for.
+
+    Args:
+        name: A strategy, or other work by its name in the metrics.
+        field: the field that asks for it, for the error.
+    """
+    allowed = client.limits.strategies
+    if allowed is not None and name not in allowed:
+        raise StrategyNotAllowed(f"This key is not for '{name}'. It is for: {', '.join(sorted(allowed))}.", field)
 
 
 def check_prompt_count(count: int, settings: ServerSettings) -> None:

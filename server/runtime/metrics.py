@@ -17,7 +17,16 @@ REWARD = (-20, -10, -5, -3, -2, -1, -0.5, -0.2, 0, 0.2, 0.5, 1, 2, 3, 5, 10, 20)
 NATS = (0, 0.1, 0.2, 0.5, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
 KINDS = ("prompt", "generated", "returned", "scored")
 OUTCOMES = ("ok", "invalid", "refused", "timeout", "failed", "cancelled")
-REASONS = ("invalid", "unknown_model", "unauthorized", "queue_full", "draining", "engine_dead")
+REASONS = (
+    "invalid",
+    "unknown_model",
+    "unauthorized",
+    "strategy_not_allowed",
+    "rate_limited",
+    "queue_full",
+    "draining",
+    "engine_dead",
+)
 RELOADS = ("ok", "failed")
 
 

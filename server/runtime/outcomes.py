@@ -1,7 +1,15 @@
 """What an error means for the metrics and the log, by its type."""
 
 from decoders.errors import EngineDead, InvalidRequest, RewardFailed, RewardTimeout
-from server.errors import BodyTooLarge, Overloaded, RequestTimeout, Unauthorized, UnknownModel
+from server.errors import (
+    BodyTooLarge,
+    Overloaded,
+    RateLimited,
+    RequestTimeout,
+    StrategyNotAllowed,
+    Unauthorized,
+    UnknownModel,
+)
 
 FORESEEN = (RewardFailed, RequestTimeout, EngineDead)  # failures that are explained by their message alone
 
@@ -10,7 +18,7 @@ def outcome(error: Exception) -> str:
     """Return the `outcome` label of a request that ended with `error`."""
     if isinstance(error, InvalidRequest):
         return "invalid"
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | RateLimited):
         return "refused"
     return "timeout" if isinstance(error, RequestTimeout | RewardTimeout) else "failed"
 
@@ -24,6 +32,10 @@ def refusal(error: Exception) -> str | None:
             return "unknown_model"
         case Unauthorized():
             return "unauthorized"
+        case StrategyNotAllowed():
+            return "strategy_not_allowed"
+        case RateLimited():
+            return "rate_limited"
         case Overloaded():
             return error.reason
         case EngineDead():

@@ -7,8 +7,8 @@ too long; the client leaves; the server shuts down.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,10 +18,12 @@ from decoders.events import Event, Run, Step
 from decoders.models import Models
 from decoders.parts.concurrency import merge, together
 from decoders.rng import SeededRng
+from decoders.sample import Draw
 from server.errors import RequestTimeout
 from server.runtime.client import ANYONE, Client
 from server.runtime.outcomes import FORESEEN, outcome, refusal
 from server.runtime.state import ServerState
+from server.runtime.usage import Usage
 
 log = logging.getLogger("decant")
 
@@ -64,6 +66,12 @@ class Job:
     """Who sent it."""
     as_sent: Callable[[InvalidRequest], InvalidRequest] = lambda error: error
     """Gives an error of the strategy the field that the caller wrote."""
+    max_generated: int = 0
+    """The most tokens that it may generate."""
+    read_tokens: int = 0
+    """The tokens of texts that it reads beside the prompts."""
+    cost_field: str | None = None
+    """The field that decides how much it may draw, for an error."""
 
     async def max_sequences(self, models: Models) -> int:
         """Return how many sequences all the prompts together may be drawing at the same time."""
@@ -71,6 +79,12 @@ class Job:
             self.strategy.max_sequences(prompt, models, sampling) for prompt, sampling in self.prompts
         )
         return sum(widths)
+
+    def usage(self) -> Usage:
+        """Return a count of what it uses, which is nothing so far."""
+        read = self.read_tokens + sum(len(prompt.tokens) for prompt, _ in self.prompts)
+        steps_are_all = isinstance(self.strategy, Draw) and self.prompts[0][1].stream
+        return Usage(read, self.max_generated, steps_are_all=steps_are_all)
 
     def runs(self, models: Models) -> list[Run]:
         """Start one run for each prompt, with a random stream of its own."""
@@ -86,6 +100,7 @@ class RequestRunner:
     def __init__(self, state: ServerState, job: Job) -> None:
         self._state = state
         self._job = job
+        self._usage = job.usage()
         self._work: asyncio.Task[None] | None = None
         self._stopped: DecantError | None = None
 
@@ -123,21 +138,30 @@ class RequestRunner:
             self._work.cancel()
 
     async def _answer(self, writer: Writer) -> None:
-        state, job = self._state, self._job
-        models, metrics = state.loaded.models, state.metrics
-        seconds = state.settings.request_timeout_s
-        admitting = time.perf_counter()
+        seconds = self._state.settings.request_timeout_s
         try:
-            async with (
-                asyncio.timeout(seconds) as limit,
-                writer.writing(),
-                state.admission.place(await job.max_sequences(models), job.prompts[0][0].priority),
-            ):
+            async with asyncio.timeout(seconds) as limit, writer.writing():
+                await self._decode(writer)
+        except TimeoutError as error:
+            if not limit.expired():  # this TimeoutError was raised by the work itself
+                raise
+            raise RequestTimeout(f"The request took more than {seconds:g} s.") from error
+
+    async def _decode(self, writer: Writer) -> None:
+        """Wait for a place, run the strategy on each prompt, and have what it yields written."""
+        state, job, usage = self._state, self._job, self._usage
+        models, metrics = state.loaded.models, state.metrics
+        admitting = time.perf_counter()
+        sequences = usage.sequences = await job.max_sequences(models)
+        with self._within_limits():
+            async with state.admission.place(sequences, job.prompts[0][0].priority):
+                usage.admitted = True
                 queued = time.perf_counter() - admitting
                 metrics.queued(job.name, queued)
                 first = True
                 async with aclosing(merge(job.runs(models))) as events:
                     async for index, event in events:
+                        usage.add(index, event)
                         if isinstance(event, Step):
                             if first:
                                 first = False
@@ -146,10 +170,21 @@ class RequestRunner:
                             metrics.answered(job.name, len(job.prompts[index][0].tokens), event)
                         await writer.write(index, event)
                 await writer.finish(queued)
-        except TimeoutError as error:
-            if not limit.expired():  # this TimeoutError was raised by the work itself
+
+    @contextmanager
+    def _within_limits(self) -> Iterator[None]:
+        """Hold what the request may use of its client's limits, and give back what it did not use."""
+        job, usage = self._job, self._usage
+        with self._state.limiter.hold(job.client, usage.reserved, usage.sequences, job.cost_field) as use:
+            cut_short = True
+            try:
+                yield
+                cut_short = False
+            except Exception:
+                cut_short = False
                 raise
-            raise RequestTimeout(f"The request took more than {seconds:g} s.") from error
+            finally:
+                use.used = usage.charged(cut_short=cut_short)
 
     def _report(self, error: Exception) -> None:
         """Count or log an error, by what it means to those who run the server."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from server.loading import Loaded
 from server.runtime.admission import Admission
+from server.runtime.limiter import Limiter
 from server.runtime.metrics import Metrics
 from server.runtime.presets import Presets
 from server.runtime.report_store import ReportStore
@@ -21,6 +22,7 @@ class ServerState:
     metrics: Metrics = field(default_factory=Metrics)
     presets: Presets = field(default_factory=Presets)
     running: RunningRequests = field(default_factory=RunningRequests)
+    limiter: Limiter = field(default_factory=Limiter)
     reports: ReportStore = field(default_factory=ReportStore)
     admission: Admission = field(init=False)
     created: int = field(default_factory=lambda: int(time.time()))

@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -98,11 +98,12 @@ def meanwhile(call: Callable[[], httpx.Response]) -> Iterator["Future[httpx.Resp
 
 
 @contextmanager
-def speaking(api: Api, path: str, body: Json) -> Iterator[None]:
+def speaking(api: Api, path: str, body: Json, headers: Mapping[str, str] | None = None) -> Iterator[None]:
     """Send a request and read no answer; disconnect at the end of the block."""
     content = json.dumps(body).encode()
     with socket.create_connection(("127.0.0.1", api.http.base_url.port or 0)) as peer:
-        peer.sendall(f"POST /v1/{path} HTTP/1.1\r\nHost: toy\r\nContent-Length: {len(content)}\r\n\r\n".encode())
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        peer.sendall(f"POST /v1/{path} HTTP/1.1\r\nHost: toy\r\nContent-Length: {len(content)}\r\n{lines}\r\n".encode())
         peer.sendall(content)
         yield
 

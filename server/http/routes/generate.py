@@ -31,6 +31,7 @@ from server.runtime.checks import (
     check_min_tokens,
     check_priority,
     check_prompt_count,
+    check_strategy,
 )
 from server.runtime.client import Client
 from server.runtime.request_runner import Job, RequestRunner
@@ -97,9 +98,10 @@ def _respond(
 def _checked(
     state: ServerState, client: Client, body: CompletionsBody | ChatBody, prompts: Sequence[Prompt], arrived: float
 ) -> Job:
-    """Return the job of a request that passes all checks. Raises `InvalidRequest`, `EngineDead`."""
+    """Return the job of a request that passes all checks. Raises `InvalidRequest`, `StrategyNotAllowed`, ..."""
     text, models, strategy = state.loaded.text, state.loaded.models, body.decoding
     samplings = [body.sampling(prompt, text.max_model_len) for prompt in prompts]
+    check_strategy(client, strategy)
     check_engines(state.loaded.up())
     prompt_field = "messages" if isinstance(body, ChatBody) else "prompt"
     for prompt, sampling in zip(prompts, samplings, strict=True):
@@ -114,4 +116,14 @@ def _checked(
     strategy.budget.check(max_cost, "its own", "decoding.budget")
     check_budget(max_cost, state.settings, "decoding")
     work = list(zip(prompts, samplings, strict=True))
-    return Job(strategy, strategy.strategy, work, body.seed, arrived, client, body.client_fields.as_sent)
+    return Job(
+        strategy,
+        strategy.strategy,
+        work,
+        body.seed,
+        arrived,
+        client,
+        body.client_fields.as_sent,
+        max_generated=max_cost.generated_tokens,
+        cost_field="decoding",
+    )

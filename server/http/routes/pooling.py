@@ -31,7 +31,7 @@ from server.http.schemas.pooling_responses import (
     ScoredPair,
 )
 from server.http.schemas.response_model import ResponseModel
-from server.runtime.checks import check_engines
+from server.runtime.checks import check_engines, check_work
 from server.runtime.raw_run import RawRun
 from server.runtime.request_runner import Job, RequestRunner
 from server.runtime.state import ServerState
@@ -66,7 +66,7 @@ class PoolingRoutes:
         self._state = state
 
     async def classify(self, request: Request) -> Response:
-        arrived, (name, reward, body) = time.perf_counter(), await self._asked(request, ClassifyBody)
+        arrived, (name, reward, body) = time.perf_counter(), await self._asked(request, ClassifyBody, "classify")
         if await reward.task() != "classify":
             raise InvalidRequest(f"The reward '{name}' has numbers for tokens alone: use /pooling.", "model")
 
@@ -81,7 +81,7 @@ class PoolingRoutes:
         return self._respond("classify", request, arrived, name, body, texts, reward.whole, answered)
 
     async def pooling(self, request: Request) -> Response:
-        arrived, (name, reward, body) = time.perf_counter(), await self._asked(request, PoolingBody)
+        arrived, (name, reward, body) = time.perf_counter(), await self._asked(request, PoolingBody, "pooling")
         task = await reward.task()
         if body.task not in (None, task):
             raise InvalidRequest(f"The reward '{name}' is served for the task {task}.", "task")
@@ -95,7 +95,7 @@ class PoolingRoutes:
         return self._respond("pooling", request, arrived, name, body, texts, numbers, answered)
 
     async def score(self, request: Request) -> Response:
-        arrived, (name, reward, body) = time.perf_counter(), await self._asked(request, ScoreBody)
+        arrived, (name, reward, body) = time.perf_counter(), await self._asked(request, ScoreBody, "score")
         if await reward.task() != "classify" or reward.outputs != 1:
             raise InvalidRequest(f"The reward '{name}' does not have one number for a text.", "model")
 
@@ -106,8 +106,9 @@ class PoolingRoutes:
         texts = await asyncio.gather(*(reward.pair(first, second) for first, second in body.pairs))
         return self._respond("score", request, arrived, name, body, texts, reward.whole, answered)
 
-    async def _asked(self, request: Request, kind: type[Asked]) -> tuple[str, RawReward, Asked]:
+    async def _asked(self, request: Request, kind: type[Asked], work: str) -> tuple[str, RawReward, Asked]:
         """Return the reward that a request is for, and its body. Raises `InvalidRequest`, `UnknownModel`, ..."""
+        check_work(client_of(request), work)
         body = parse(kind, await read_json(request))
         loaded = self._state.loaded
         if body.model and body.model not in loaded.models.rewards:
@@ -133,7 +134,8 @@ class PoolingRoutes:
         answered: Answered,
     ) -> RunResponse:
         run = RawRun(name, texts, lambda text: numbers(text, body.use_activation))
-        job = Job(run, prefix, [(Prompt((), ""), Sampling())], None, arrived, client_of(request))
+        read = sum(len(text.tokens) for text in texts)
+        job = Job(run, prefix, [(Prompt((), ""), Sampling())], None, arrived, client_of(request), read_tokens=read)
         head = {"id": f"{prefix}-{body.request_id or uuid.uuid4().hex}", "created": int(time.time()), "model": name}
         return RunResponse(RequestRunner(self._state, job), lambda send: RawWriter(send, run, head, answered))
 

@@ -20,7 +20,7 @@ from server.http.response_writers import JsonWriter
 from server.http.run_response import RunResponse
 from server.http.schemas.responses import RewardList, ScoredCompletion, ScoringCost
 from server.http.schemas.rewards import RewardsBody
-from server.runtime.checks import check_budget, check_engines, check_length
+from server.runtime.checks import check_budget, check_engines, check_length, check_work
 from server.runtime.request_runner import Job, RequestRunner
 from server.runtime.state import ServerState
 
@@ -62,6 +62,7 @@ def router(state: ServerState) -> APIRouter:
     async def rewards(request: Request) -> Response:
         arrived = time.perf_counter()
         body = await read_body(request, RewardsBody, choice)
+        check_work(client_of(request), "rewards")
         check_engines(state.loaded.up())
         if body.messages is not None:
             prompt = await encode_chat(body.messages, body, text)
@@ -84,9 +85,20 @@ def router(state: ServerState) -> APIRouter:
         )
         with body.client_fields.translated():
             score.check(models)
-        check_budget(score.max_cost(sampling, models), state.settings, "rollouts")
-        as_sent = body.client_fields.as_sent
-        job = Job(score, "rewards", [(prompt, sampling)], body.seed, arrived, client_of(request), as_sent)
+        max_cost = score.max_cost(sampling, models)
+        check_budget(max_cost, state.settings, "rollouts")
+        job = Job(
+            score,
+            "rewards",
+            [(prompt, sampling)],
+            body.seed,
+            arrived,
+            client_of(request),
+            body.client_fields.as_sent,
+            max_generated=max_cost.generated_tokens,
+            read_tokens=sum(len(completion.tokens) for completion in completions),
+            cost_field="completions",
+        )
         return RunResponse(RequestRunner(state, job), lambda send: RewardsWriter(send, state.model))
 
     return routes
