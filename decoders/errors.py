@@ -4,10 +4,11 @@ DecantError
 ├── InvalidRequest      the caller's mistake; names the field
 │   ├── UnknownReward   a reward that is not loaded; lists those that are
 │   └── UnknownGuide    the same of a guide
-├── RewardFailed        a reward raised, timed out, or gave nothing usable
-│   ├── RewardTimeout
-│   ├── UnreadableText  a text that the reward's model cannot read: too long, or empty
-│   └── NoUsableReward  too few candidates have a finite reward to choose from
+├── RewardFailed                a reward raised, timed out, or gave nothing usable
+│   └── PublicRewardFailure     one whose message clients may read
+│       ├── RewardTimeout
+│       ├── UnreadableText      a text that the reward's model cannot read: too long, or empty
+│       └── NoUsableReward      too few candidates have a finite reward to choose from
 └── EngineFailed        the engine lost this request
     └── EngineDead      the engine lost every request, and will not come back by itself
 """
@@ -48,18 +49,33 @@ class UnknownGuide(InvalidRequest):
 
 
 class RewardFailed(DecantError):
-    """A reward model gave no answer; the message says which one and why."""
+    """A reward model gave no answer; the message says which one and why.
+
+    The message is for the log: it may have the text of another server or of a function's exception. `public` says what
+    of it a client may read; without it a client reads that the reward failed.
+    """
+
+    def __init__(self, message: str, *, public: str | None = None) -> None:
+        super().__init__(message)
+        self.public = public
 
 
-class RewardTimeout(RewardFailed):
+class PublicRewardFailure(RewardFailed):
+    """A failure whose message has nothing that a client may not read."""
+
+    def __init__(self, message: str, *, public: str | None = None) -> None:
+        super().__init__(message, public=public or message)
+
+
+class RewardTimeout(PublicRewardFailure):
     """A reward model gave no answer in time."""
 
 
-class UnreadableText(RewardFailed):
+class UnreadableText(PublicRewardFailure):
     """A text is too long for the reward's model, or empty; the fault is the text's."""
 
 
-class NoUsableReward(RewardFailed):
+class NoUsableReward(PublicRewardFailure):
     """Too few candidates have a finite reward."""
 
 

@@ -129,7 +129,7 @@ def engine_errors(engine: str, field: str | None = None) -> Iterator[None]:
         # vLLM wraps a mistake in a request in this too, unless it is one of its own errors.
         if isinstance(error.__cause__, ValueError | TypeError):
             raise _invalid(error.__cause__, field) from error
-        raise EngineFailed(f"The {engine} engine failed this request: {error.__cause__ or error}") from error
+        raise EngineFailed(f"The {engine} engine failed this request. The server's log says why.") from error
 
 
 def _invalid(error: BaseException, field: str | None) -> InvalidRequest:

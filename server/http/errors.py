@@ -43,7 +43,7 @@ ERRORS = (  # the first class that an error is an instance of counts
     ErrorKind(Overloaded, 503, "overloaded_error", "overloaded", "The queue is full, or the server shuts down."),
     ErrorKind(RequestTimeout, 504, "timeout_error", "request_timeout", "It took over `server.request_timeout_s`."),
     ErrorKind(RewardTimeout, 504, "timeout_error", "reward_timeout", "A reward took over its `timeout_s`."),
-    ErrorKind(RewardFailed, 502, SERVER, "reward_failed", "A reward failed; the message says which and why."),
+    ErrorKind(RewardFailed, 502, SERVER, "reward_failed", "A reward failed; the message says which, the log why."),
     ErrorKind(EngineDead, 503, SERVER, "engine_dead", "An engine has died, and the server ends."),
     ErrorKind(EngineFailed, 500, SERVER, "engine_failed", "The engine lost this request; others go on."),
     ErrorKind(Exception, 500, SERVER, "internal_error", "The server has a bug; its log has the traceback."),
@@ -54,6 +54,8 @@ def error_answer(error: Exception) -> ErrorAnswer:
     """Return the body of an error's response."""
     kind = _kind(error)
     message = str(error)
+    if isinstance(error, RewardFailed):
+        message = error.public or "A reward failed. The server's log says why."
     if kind.error is Exception:  # a bug: what it says belongs in the log, not before a client
         message = "The server failed on this request. Its log says why."
     param = (

@@ -10,6 +10,7 @@ from decoders.events import Cost, Done, Run
 from decoders.models import Models
 from decoders.parts.concurrency import together
 from server.engines.rewards.raw_reward import ReadText
+from server.engines.rewards.reward_timeout import named
 
 
 class RawRun:
@@ -42,5 +43,5 @@ class RawRun:
         except UnreadableText:
             raise
         except RewardFailed as error:
-            named = str(error).startswith("The reward '")  # by the reward's time-out
-            raise error if named else RewardFailed(f"The reward '{self._name}' failed: {error}") from error
+            has_name = str(error).startswith("The reward '")  # by the reward's time-out
+            raise error if has_name else named(self._name, error) from error

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from decoders.core import Candidate, Prompt
-from decoders.errors import RewardFailed
+from decoders.errors import PublicRewardFailure
 
 Pair = tuple[Prompt, Candidate]
 BatchRewards = Sequence[float | None]
@@ -79,7 +79,7 @@ class Batcher:
             async with asyncio.timeout(self._timeout):
                 returned = await self._score(part)
             if len(returned) != len(part):
-                raise RewardFailed(f"gave {len(returned)} rewards for {len(part)} completions")
+                raise PublicRewardFailure(f"gave {len(returned)} rewards for {len(part)} completions")
             rewards += returned
         for call in batch:
             own, rewards = rewards[: len(call.pairs)], rewards[len(call.pairs) :]

@@ -83,5 +83,5 @@ class PoolingEngine:
                 async for output in self._engine.encode(inputs, params, uuid.uuid4().hex):
                     data = output.outputs.data
         except InvalidRequest as error:  # what the engine refuses here is not the client's mistake
-            raise RewardFailed(str(error)) from error
+            raise RewardFailed(str(error), public="its engine refused the text") from error
         return data

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from decoders.core import Candidate, Prompt, Tokens
-from decoders.errors import InvalidRequest, RewardFailed
+from decoders.errors import InvalidRequest, PublicRewardFailure
 from decoders.models import Reward
 from decoders.reply import with_calls_as_text
 from server.engines.text import Chat, Text
@@ -119,7 +119,7 @@ class ScoredPairs:
         prompt, completion = read.pair
         [score] = await self._reward.score(prompt, [completion])
         if score is None or not math.isfinite(score):
-            raise RewardFailed("it has no finite number for a text")
+            raise PublicRewardFailure("it has no finite number for a text")
         return [score]
 
     async def each(self, read: ReadText, activation: bool | None) -> list[list[float]]:  # noqa: ARG002

@@ -60,7 +60,8 @@ class RemoteReward:
         try:
             return self._shape.read(json.loads(answer), len(request.places))
         except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise RewardFailed(f"{self._settings.url} answered something else than rewards: {error!r}") from error
+            said = "answered something else than rewards"
+            raise RewardFailed(f"{self._settings.url} {said}: {error!r}", public=f"its server {said}") from error
 
     async def _post(self, body: dict[str, Any]) -> bytes:
         """Return the body of an answer with status 200, after retries. Raises `RewardFailed`."""
@@ -73,10 +74,13 @@ class RemoteReward:
                         return await self._whole(answer)
                     if last or answer.status_code not in RETRIED:
                         said = (await _beginning(answer, SHOWN))[:SHOWN].decode(errors="replace")
-                        raise RewardFailed(f"{url} answered {answer.status_code}: {said}")
+                        status = f"answered {answer.status_code}"
+                        raise RewardFailed(f"{url} {status}: {said}", public=f"its server {status}")
             except httpx.TransportError as error:
                 if last or isinstance(error, httpx.TimeoutException):
-                    raise RewardFailed(f"{url}: {type(error).__name__}: {error}") from error
+                    late = isinstance(error, httpx.TimeoutException)
+                    public = "its server took too long" if late else "its server could not be reached"
+                    raise RewardFailed(f"{url}: {type(error).__name__}: {error}", public=public) from error
             await asyncio.sleep(RETRY_AFTER * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
@@ -85,10 +89,12 @@ class RemoteReward:
         limit = self._settings.max_reply_bytes
         encoding = answer.headers.get("content-encoding", PLAIN)
         if encoding.lower() != PLAIN:  # a few kilobytes of it may be gigabytes of text
-            raise RewardFailed(f"{self._settings.url} answered in content-encoding {encoding}, and was asked for none")
+            message = f"{self._settings.url} answered in content-encoding {encoding}, and was asked for none"
+            raise RewardFailed(message, public="its server answered in a content-encoding that it was not asked for")
         body = await _beginning(answer, limit)
         if len(body) > limit:
-            raise RewardFailed(f"{self._settings.url} answered with more than `max_reply_bytes`, {limit} bytes")
+            long = f"answered with more than `max_reply_bytes`, {limit} bytes"
+            raise RewardFailed(f"{self._settings.url} {long}", public=f"its server {long}")
         return body
 
 

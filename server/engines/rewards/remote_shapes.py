@@ -72,7 +72,7 @@ class Vllm:
                 raise ValueError(f"index {shortened(index)} is not one of {count} that are each named once")
             scores[index] = self._pick(row[field])
         if len(scores) != count:
-            raise RewardFailed(f"{self._settings.url} gave {len(scores)} rewards for {count} completions")
+            raise _miscounted(self._settings.url, len(scores), count)
         return [scores[i] for i in range(count)]
 
     def _pick(self, values: Any) -> float:
@@ -101,9 +101,14 @@ class OpenRlhf:
         if not isinstance(values, list):
             raise TypeError(f"{shortened(values)} is not a list of rewards")
         if len(values) != count:
-            raise RewardFailed(f"{self._settings.url} gave {len(values)} rewards for {count} completions")
+            raise _miscounted(self._settings.url, len(values), count)
         # A head of one output gives lists of one number.
         return [_finite(value[0] if isinstance(value, list) and len(value) == 1 else value) for value in values]
+
+
+def _miscounted(url: str, given: int, count: int) -> RewardFailed:
+    gave = f"gave {given} rewards for {count} completions"
+    return RewardFailed(f"{url} {gave}", public=f"its server {gave}")
 
 
 def _finite(value: Any) -> float:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from decoders.core import Candidate, Prompt
-from decoders.errors import DecantError, RewardFailed, RewardTimeout
+from decoders.errors import DecantError, PublicRewardFailure, RewardFailed, RewardTimeout
 from decoders.models import Reward, scores_all
 from server.engines.rewards.reward_values import as_rewards
 
@@ -31,15 +31,17 @@ class RewardWithTimeout:
             async with asyncio.timeout(self._timeout):
                 rewards = as_rewards(await self._reward.score(prompt, completions))
             if len(rewards) != len(completions):
-                raise RewardFailed(f"gave {len(rewards)} rewards for {len(completions)} completions")
+                raise PublicRewardFailure(f"gave {len(rewards)} rewards for {len(completions)} completions")
         except TimeoutError as error:
             raise RewardTimeout(f"The reward '{self._name}' took more than {self._timeout:g} s.") from error
         except RewardFailed as error:
-            raise type(error)(f"The reward '{self._name}' failed: {error}") from error
+            raise named(self._name, error) from error
         except DecantError:  # an engine that died has an error of its own
             raise
         except Exception as error:
-            raise RewardFailed(f"The reward '{self._name}' failed: {type(error).__name__}: {error}") from error
+            log.warning("the reward '%s' raised", self._name, exc_info=error)  # the traceback says where
+            failure = RewardFailed(f"{type(error).__name__}: {error}", public=f"it raised {type(error).__name__}")
+            raise named(self._name, failure) from error
         if self.scores_all and not all(r is not None and math.isfinite(r) for r in rewards):
             self.scores_all = False
             log.warning(
@@ -47,3 +49,10 @@ class RewardWithTimeout:
                 self._name,
             )
         return rewards
+
+
+def named(name: str, error: RewardFailed) -> RewardFailed:
+    """Return the failure with the reward's name, for the log and for clients."""
+    failed = f"The reward '{name}' failed"
+    public = f"{failed}. The server's log says why." if error.public is None else f"{failed}: {error.public}"
+    return type(error)(f"{failed}: {error}", public=public)

@@ -23,13 +23,16 @@ def as_reward(value: object) -> float:
 def as_rewards(values: object) -> list[float | None]:
     """Return `values`, one for each completion, as floats or None. Raises `RewardFailed` for anything else."""
     if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping | Set):
-        raise RewardFailed(f"gave {shortened(values)}, which is not a list of numbers")
+        message = f"gave {shortened(values)}, which is not a list of numbers"
+        raise RewardFailed(message, public="it gave something else than a list of numbers")
     rewards: list[float | None] = []
     for i, value in enumerate(values):
         try:
             rewards.append(None if value is None else as_reward(value))
         except (TypeError, OverflowError) as error:
-            raise RewardFailed(f"the score of completion {i}: {error}") from error
+            raise RewardFailed(
+                f"the score of completion {i}: {error}", public=f"the score of completion {i} is not a number"
+            ) from error
     return rewards
 
 

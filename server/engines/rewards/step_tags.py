@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from decoders.core import Prompt, Tokens
-from decoders.errors import RewardFailed
+from decoders.errors import PublicRewardFailure
 from server.engines.rewards.reward_text import RewardText
 from server.engines.text.model_text import ModelText
 from server.settings import ProcessReward, SettingsError
@@ -84,7 +84,7 @@ class StepTagger:
         if len(rows) == len(tagged.tokens):
             return [rows[end] for end in tagged.ends]
         if len(rows) != len(places):
-            raise RewardFailed(
+            raise PublicRewardFailure(
                 f"it gave {len(rows)} scores for {len(tagged.tokens)} tokens, {len(places)} of which are step tags"
             )
         return [rows[places.index(end)] for end in tagged.ends]
