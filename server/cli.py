@@ -117,8 +117,8 @@ def calibrate(
     signal.signal(signal.SIGTERM, _leave)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
-        bodies = read_bodies(prompts)
         settings = _settings(config, toy=toy, serving=False)
+        bodies = read_bodies(prompts, settings.server.body_limits)
         if settings.calibration.store is None:
             raise SettingsError("say where to keep rollouts: calibration.store, or DECANT_CALIBRATION__STORE")
         if config is None and not toy:

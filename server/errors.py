@@ -8,6 +8,7 @@ ServiceError
 ├── UnknownReport
 ├── UnsupportedEndpoint
 ├── BodyTooLarge
+├── UnsupportedMediaType
 ├── Overloaded
 └── RequestTimeout
 """
@@ -58,7 +59,11 @@ class UnsupportedEndpoint(ServiceError):
 
 
 class BodyTooLarge(ServiceError):
-    """The body has more bytes than any prompt needs."""
+    """The body has more bytes than this server reads."""
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body is not declared to be JSON."""
 
 
 class Overloaded(ServiceError):

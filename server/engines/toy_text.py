@@ -1,9 +1,11 @@
 """The toy as a server's policy has it: its words as text. `decant serve --toy` serves it, without an engine."""
 
+import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 
-from decoders.core import Candidate, Prompt, Sampling
+from decoders.core import Candidate, Prompt, Sampling, Tokens
 from decoders.errors import InvalidRequest
 from decoders.testing import EOS, WORDS
 from server.engines.text import Chat
@@ -14,7 +16,14 @@ _SUPPORTED = frozenset(
 _DEFAULTS = Sampling()
 ASKS_NOTHING = (("reasoning_effort", "none"), ("include_reasoning", False))
 """What a chat may ask of a policy that does not reason."""
-# What requests call the fields that are Decant's own; prompt_logprobs are what `echo` adds to `logprobs`.
+LONG = 4096  # characters; a longer text is encoded outside the event loop
+_WORD = re.compile(r"\S+")
+
+
+def _tokens(text: str) -> Tokens:
+    known = {word.strip(): token for token, word in enumerate(WORDS)}
+    words = (match[0] for match in _WORD.finditer(text))  # one after the other: a list of them all may be large
+    return tuple(known.get(word, 1 + sum(map(ord, word)) % (len(WORDS) - 1)) for word in words)
 
 
 class ToyText:
@@ -26,9 +35,7 @@ class ToyText:
     priorities = False
 
     async def encode(self, text: str, *, special: bool = True) -> Prompt:  # noqa: ARG002
-        known = {w.strip(): t for t, w in enumerate(WORDS)}
-        tokens = [known.get(w, 1 + sum(map(ord, w)) % (len(WORDS) - 1)) for w in text.split()]
-        return Prompt(tuple(tokens), text)
+        return Prompt(_tokens(text) if len(text) < LONG else await asyncio.to_thread(_tokens, text), text)
 
     def given(self, tokens: Sequence[int]) -> Prompt:
         return Prompt(tuple(tokens), self.decode(tokens))

@@ -15,6 +15,7 @@ from server.errors import (
     UnknownModel,
     UnknownReport,
     UnsupportedEndpoint,
+    UnsupportedMediaType,
 )
 from server.http.json_response import json_response
 from server.http.schemas.server_responses import ErrorAnswer, ErrorDetail
@@ -30,6 +31,7 @@ class ErrorKind(NamedTuple):
     when: str
 
 
+LONGEST = 8192  # characters of an error's message
 INVALID, SERVER = "invalid_request_error", "server_error"
 ERRORS = (  # the first class that an error is an instance of counts
     ErrorKind(InvalidRequest, 400, INVALID, None, "The request cannot be honoured; `param` names the field."),
@@ -39,7 +41,10 @@ ERRORS = (  # the first class that an error is an instance of counts
     ErrorKind(UnknownModel, 404, INVALID, "model_not_found", "Another model is served; `param` is `model`."),
     ErrorKind(UnknownReport, 404, INVALID, "report_not_found", "The answer has no report, or another key's."),
     ErrorKind(UnsupportedEndpoint, 400, INVALID, "unsupported_endpoint", "No such endpoint under /v1/."),
-    ErrorKind(BodyTooLarge, 413, INVALID, "body_too_large", "The body is over 16 MiB."),
+    ErrorKind(BodyTooLarge, 413, INVALID, "body_too_large", "The body is over `server.body_limits.max_bytes`."),
+    ErrorKind(
+        UnsupportedMediaType, 415, INVALID, "unsupported_media_type", "The `Content-Type` is not `application/json`."
+    ),
     ErrorKind(Overloaded, 503, "overloaded_error", "overloaded", "The queue is full, or the server shuts down."),
     ErrorKind(RequestTimeout, 504, "timeout_error", "request_timeout", "It took over `server.request_timeout_s`."),
     ErrorKind(RewardTimeout, 504, "timeout_error", "reward_timeout", "A reward took over its `timeout_s`."),
@@ -65,7 +70,13 @@ def error_answer(error: Exception) -> ErrorAnswer:
         if kind.error is UnknownModel
         else None
     )
-    return ErrorAnswer(error=ErrorDetail(message=message, type=kind.type, param=param, code=kind.code))
+    detail = ErrorDetail(message=_short(message), type=kind.type, param=param and _short(param), code=kind.code)
+    return ErrorAnswer(error=detail)
+
+
+def _short(text: str) -> str:
+    """Return a text that may quote what the client sent, without its middle if it is long."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def error_response(error: Exception) -> Response:

@@ -27,8 +27,8 @@ Json = dict[str, Any]
 JSON = "application/json"
 EVENTS = "text/event-stream"
 PROMETHEUS = "text/plain"
-TEXTUAL = (400, 401, 404, 413, 429)
-GENERATING = (400, 401, 403, 404, 413, 429, 500, 502, 503, 504)
+TEXTUAL = (400, 401, 404, 413, 415, 429)
+GENERATING = (400, 401, 403, 404, 413, 415, 429, 500, 502, 503, 504)
 
 
 class Operation(NamedTuple):

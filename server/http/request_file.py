@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic_core import from_json
-
 from decoders.core import Prompt, Sampling
 from decoders.errors import DecantError
 from decoders.parts.rollouts import frozen_policy
@@ -13,7 +11,9 @@ from server.http.prompts import encode_prompts
 from server.http.schemas.chat import ChatBody
 from server.http.schemas.completions import CompletionsBody
 from server.http.schemas.parsing import parse
+from server.http.strict_json import read_json
 from server.runtime.checks import check_length, check_min_tokens
+from server.settings import BodyLimits
 
 Bodies = Sequence[tuple[int, ChatBody | CompletionsBody]]
 """Bodies, each with the number of its line."""
@@ -23,8 +23,9 @@ class RequestFileError(Exception):
     """The file cannot be read, or a line of it is not a request; the message says which and why."""
 
 
-def read_bodies(path: Path) -> list[tuple[int, ChatBody | CompletionsBody]]:
+def read_bodies(path: Path, limits: BodyLimits | None = None) -> list[tuple[int, ChatBody | CompletionsBody]]:
     """Return the bodies of a file with their line numbers; blank lines are skipped. Raises `RequestFileError`."""
+    limits = limits or BodyLimits()
     bodies: list[tuple[int, ChatBody | CompletionsBody]] = []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also split at U+2028 within a string
@@ -34,7 +35,7 @@ def read_bodies(path: Path) -> list[tuple[int, ChatBody | CompletionsBody]]:
         if not line.strip():
             continue
         try:
-            data: object = from_json(line, allow_inf_nan=False)
+            data: object = read_json(line.encode(), limits)
             chat = isinstance(data, dict) and "messages" in data
             bodies.append((number, parse(ChatBody, data) if chat else parse(CompletionsBody, data)))
         except (ValueError, DecantError) as error:

@@ -1,6 +1,7 @@
 """Running the app in uvicorn: it drains before it stops, and stops by itself when an engine dies."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -52,6 +53,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        gc.freeze()  # a full collection need not look at all that was loaded, while requests wait
         if self.started:
             host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
             self._started(f"http://{host}:{self.servers[0].sockets[0].getsockname()[1]}")

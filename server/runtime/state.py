@@ -1,6 +1,7 @@
 """What a running server holds, for its routes and request runners."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from server.loading import Loaded
@@ -11,6 +12,8 @@ from server.runtime.presets import Presets
 from server.runtime.report_store import ReportStore
 from server.runtime.running import RunningRequests
 from server.settings import ServerSettings
+
+BODY_THREADS = 2
 
 
 @dataclass
@@ -24,6 +27,8 @@ class ServerState:
     running: RunningRequests = field(default_factory=RunningRequests)
     limiter: Limiter = field(default_factory=Limiter)
     reports: ReportStore = field(default_factory=ReportStore)
+    body_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(BODY_THREADS, "body"))
+    """Where long bodies are parsed. More threads would only wait for one another: parsing holds Python's lock."""
     admission: Admission = field(init=False)
     created: int = field(default_factory=lambda: int(time.time()))
     """Unix time of the server's start, in seconds."""

@@ -3,6 +3,7 @@
 In a variable's name, two underscores go one step down: DECANT_SERVER__PORT=9000, DECANT_POLICY__MODEL=/models/policy.
 """
 
+from server.settings.body_limits import BodyLimits
 from server.settings.guides import AnyGuide, ArmGuide, ImplicitGuide, ModelGuide, QHeadGuide
 from server.settings.rewards import (
     AnyReward,
@@ -25,6 +26,7 @@ __all__ = [
     "AnyGuide",
     "AnyReward",
     "ArmGuide",
+    "BodyLimits",
     "CalibrationSettings",
     "ClassifierReward",
     "EngineArgs",

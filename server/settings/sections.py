@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from decoders import Strategy
 from server.settings import presets
+from server.settings.body_limits import BodyLimits
 from server.settings.guides import AnyGuide, QHeadGuide
 from server.settings.rewards import AnyReward, GuideReward
 from server.settings.section import EngineArgs, Section
@@ -43,6 +44,7 @@ class ServerSettings(Section):
     api_keys_file: Path | None = Field(
         None, description="Hashed keys, one a line, as `decant keys add` writes them; read again when it changes."
     )
+    body_limits: BodyLimits = Field(default_factory=BodyLimits)
     max_sequences: PositiveInt = Field(256, description="Sequences in the engine at once, all requests together.")
     max_queue: int = Field(1024, ge=0, description="Requests that may wait for a place; more are refused with 503.")
     max_prompts: PositiveInt = Field(256, description="Prompts in one completions request.")

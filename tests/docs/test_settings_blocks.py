@@ -45,7 +45,7 @@ def test_the_settings_that_the_readme_shows_are_the_defaults_where_it_says_what_
     for section in ("server", "calibration"):
         for name, value in shown[section].items():
             if name not in ("api_keys_file", "store"):
-                assert getattr(getattr(defaults, section), name) == value, name
+                assert defaults.model_dump()[section][name] == value, name
 
 
 PRESETS = re.findall(r"^\| `\w+`: .*\| `(\w+: \{kind: .*?\})` \| `(\{.*?\})`", pages()["docs/guides.md"], re.M)

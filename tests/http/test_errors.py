@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.http.body import MAX_BODY
 from server.loading import toy
+from server.settings import BodyLimits
 from tests.support.serving import MINIMAL, Api, ok, refused, serving, until
 
 
@@ -43,8 +43,9 @@ def test_another_model_is_a_404(api: Api, path: str) -> None:
 
 
 def test_a_body_larger_than_any_prompt_is_a_413(api: Api) -> None:
-    error = refused(api.post("completions", b" " * (MAX_BODY + 1)), 413)
-    assert str(MAX_BODY) in error["message"]
+    limit = BodyLimits().max_bytes
+    error = refused(api.post("completions", b" " * (limit + 1)), 413)
+    assert str(limit) in error["message"]
 
 
 def test_other_paths_and_methods_are_errors_of_the_same_shape(api: Api) -> None:
@@ -67,7 +68,8 @@ def test_an_endpoint_that_is_not_served_is_no_404_which_routers_take_for_a_sick_
 def test_a_client_that_leaves_while_it_speaks_is_no_failure(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("uvicorn").addHandler(caplog.handler)  # it does not hand its records on
     with socket.create_connection(("127.0.0.1", api.http.base_url.port or 0)) as peer:
-        peer.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: toy\r\nContent-Length: 100\r\n\r\n{")
+        peer.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        peer.sendall(b"Content-Length: 100\r\n\r\n{")
         until(lambda: len(api.server.server_state.tasks) > 0)
     until(lambda: not api.server.server_state.tasks)
     logging.getLogger("uvicorn").removeHandler(caplog.handler)

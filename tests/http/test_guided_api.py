@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from server import loading
-from tests.support.serving import serving
+from tests.support.serving import JSON, serving
 
 GUIDED = {"strategy": "reward_guided", "guides": {"kind": 1.0}}
 
@@ -47,7 +47,7 @@ def test_what_is_wrong_is_named_with_what_is_loaded(decoding: dict[str, Any], pa
 def test_an_infinite_weight_is_out_of_range() -> None:
     content = json.dumps({"model": "toy", "prompt": "good", "decoding": GUIDED}).replace("1.0", "1e999")
     with serving(loading.toy()) as api:
-        answer = httpx.post(f"{api.url}/v1/completions", content=content)
+        answer = httpx.post(f"{api.url}/v1/completions", content=content, headers=JSON)
     assert answer.status_code == 400
     assert "Loaded guides: brief, kind" in answer.json()["error"]["message"]
 

@@ -20,6 +20,7 @@ from server.runtime.presets import Presets
 from server.settings import ServerSettings
 
 Json = dict[str, Any]
+JSON = {"Content-Type": "application/json"}
 PATIENCE = 30.0  # seconds: far more than any test needs, even on a busy machine
 
 
@@ -37,7 +38,7 @@ class Api:
     def __init__(self, url: str, server: Server) -> None:
         self.url = url
         self.server = server
-        self.http = httpx.Client(base_url=url, timeout=PATIENCE)
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE, headers=JSON)
 
     def post(self, path: str, body: object, **kwargs: Any) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -102,8 +103,9 @@ def speaking(api: Api, path: str, body: Json, headers: Mapping[str, str] | None 
     """Send a request and read no answer; disconnect at the end of the block."""
     content = json.dumps(body).encode()
     with socket.create_connection(("127.0.0.1", api.http.base_url.port or 0)) as peer:
-        lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-        peer.sendall(f"POST /v1/{path} HTTP/1.1\r\nHost: toy\r\nContent-Length: {len(content)}\r\n{lines}\r\n".encode())
+        sent = {**JSON, "Host": "localhost", "Content-Length": str(len(content)), **(headers or {})}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+        peer.sendall(f"POST /v1/{path} HTTP/1.1\r\n{lines}\r\n".encode())
         peer.sendall(content)
         yield
 

@@ -11,11 +11,10 @@ from decoders.core import Prompt
 from decoders.events import Cost
 from server.http.answer import AnswerSpec
 from server.http.auth import client_of, owner_of
-from server.http.body import read_body
+from server.http.body import BodyReader
 from server.http.chat_format import ChatFormat
 from server.http.event_writer import EventWriter
 from server.http.openai_format import AnswerFormat, CompletionFormat
-from server.http.preset_choice import PresetChoice
 from server.http.prompts import encode_prompts
 from server.http.response_writers import AnswerWriter
 from server.http.run_response import RunResponse
@@ -42,12 +41,12 @@ def router(state: ServerState) -> APIRouter:
     """Return the routes. They raise `DecantError` for a request that is refused before any work."""
     routes = APIRouter()
     text = state.loaded.text
-    choice = PresetChoice(state.presets, state.model)
+    bodies = BodyReader(state)
 
     @routes.post("/v1/completions")
     async def completions(request: Request) -> Response:
         arrived = time.perf_counter()
-        body = await read_body(request, CompletionsBody, choice)
+        body = await bodies.read(request, CompletionsBody)
         check_prompt_count(len(body.prompts), state.settings)
         form = CompletionFormat(echo=body.echo, top=body.logprobs, details=_details(body))
         return _respond(state, request, body, form, await encode_prompts(body, text), arrived)
@@ -55,7 +54,7 @@ def router(state: ServerState) -> APIRouter:
     @routes.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         arrived = time.perf_counter()
-        body = await read_body(request, ChatBody, choice)
+        body = await bodies.read(request, ChatBody)
         form = ChatFormat(body.top_logprobs or 0 if body.logprobs else None, _details(body))
         return _respond(state, request, body, form, await encode_prompts(body, text), arrived)
 

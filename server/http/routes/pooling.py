@@ -15,11 +15,10 @@ from decoders.errors import InvalidRequest
 from server.engines.rewards.raw_reward import RawReward, ReadText, ScoredPairs
 from server.errors import UnknownModel
 from server.http.auth import client_of
-from server.http.body import read_json
+from server.http.body import BodyReader
 from server.http.json_response import json_response
 from server.http.response_writers import JsonWriter
 from server.http.run_response import RunResponse
-from server.http.schemas.parsing import parse
 from server.http.schemas.pooling import ClassifyBody, OfReward, PoolingBody, ScoreBody
 from server.http.schemas.pooling_responses import (
     Classification,
@@ -64,6 +63,7 @@ class PoolingRoutes:
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
+        self._bodies = BodyReader(state)
 
     async def classify(self, request: Request) -> Response:
         arrived, (name, reward, body) = time.perf_counter(), await self._asked(request, ClassifyBody, "classify")
@@ -109,7 +109,7 @@ class PoolingRoutes:
     async def _asked(self, request: Request, kind: type[Asked], work: str) -> tuple[str, RawReward, Asked]:
         """Return the reward that a request is for, and its body. Raises `InvalidRequest`, `UnknownModel`, ..."""
         check_work(client_of(request), work)
-        body = parse(kind, await read_json(request))
+        body = await self._bodies.read_as_sent(request, kind)
         loaded = self._state.loaded
         if body.model and body.model not in loaded.models.rewards:
             known = ", ".join(f"'{name}'" for name in loaded.models.rewards) or "none"

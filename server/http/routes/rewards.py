@@ -12,9 +12,8 @@ from starlette.types import Send
 from decoders.events import Result
 from decoders.score import Score, ScoreInfo
 from server.http.auth import client_of
-from server.http.body import read_body
+from server.http.body import BodyReader
 from server.http.json_response import json_response
-from server.http.preset_choice import PresetChoice
 from server.http.prompts import encode_chat
 from server.http.response_writers import JsonWriter
 from server.http.run_response import RunResponse
@@ -56,12 +55,12 @@ def router(state: ServerState) -> APIRouter:
     """Return the routes. They raise `DecantError` for a request that is refused before any work."""
     routes = APIRouter()
     text, models = state.loaded.text, state.loaded.models
-    choice = PresetChoice(state.presets, state.model)
+    bodies = BodyReader(state)
 
     @routes.post("/v1/rewards")
     async def rewards(request: Request) -> Response:
         arrived = time.perf_counter()
-        body = await read_body(request, RewardsBody, choice)
+        body = await bodies.read(request, RewardsBody)
         check_work(client_of(request), "rewards")
         check_engines(state.loaded.up())
         if body.messages is not None:

@@ -3,9 +3,8 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from server.http.body import read_body
+from server.http.body import BodyReader
 from server.http.json_response import json_response
-from server.http.preset_choice import PresetChoice
 from server.http.prompts import check_vocabulary, encode_chat
 from server.http.schemas.tokenize import DetokenizeBody, Detokenized, TokenizeBody, Tokens
 from server.runtime.state import ServerState
@@ -15,11 +14,11 @@ def router(state: ServerState) -> APIRouter:
     """Return the routes. They raise `InvalidRequest` or `UnknownModel`."""
     routes = APIRouter()
     text = state.loaded.text
-    choice = PresetChoice(state.presets, state.model)
+    bodies = BodyReader(state)
 
     @routes.post("/tokenize")
     async def tokenize(request: Request) -> Response:
-        body = await read_body(request, TokenizeBody, choice)
+        body = await bodies.read(request, TokenizeBody)
         if body.messages is not None:
             tokens = (await encode_chat(body.messages, body, text)).tokens
         elif body.add_special_tokens is False:
@@ -36,7 +35,7 @@ def router(state: ServerState) -> APIRouter:
 
     @routes.post("/detokenize")
     async def detokenize(request: Request) -> Response:
-        body = await read_body(request, DetokenizeBody, choice)
+        body = await bodies.read(request, DetokenizeBody)
         check_vocabulary(body.tokens, text, "tokens")
         return json_response(Detokenized(prompt=text.decode(body.tokens)))
 

@@ -11,6 +11,7 @@ from server.engines.text import Turn
 from server.engines.text.chat_parser import ChatParser
 from server.http.schemas import noops
 from server.http.schemas.common import MAX_LOGPROBS, Body
+from server.http.schemas.items import Items
 from server.http.schemas.messages import ChatMessage, check_messages
 from server.http.schemas.tools import NamedTool, Tool, ToolChoice, check_choice
 
@@ -18,14 +19,14 @@ from server.http.schemas.tools import NamedTool, Tool, ToolChoice, check_choice
 class ChatTemplateOptions(BaseModel, frozen=True, extra="forbid"):
     """How a chat is rendered as a prompt; the fields are vLLM's."""
 
-    tools: list[Tool] = Field(default_factory=list, description="What the policy may call.")
+    tools: Items[Tool] = Field(default_factory=list, description="What the policy may call.")
     chat_template: str | None = Field(
         None, description="In place of the model's own; only where the server trusts requests with it."
     )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Handed to the chat template, such as `enable_thinking`."
     )
-    documents: list[dict[str, Any]] = Field(default_factory=list, description="Handed to the chat template.")
+    documents: Items[dict[str, Any]] = Field(default_factory=list, description="Handed to the chat template.")
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
         None, description="Handed to the chat template; `none` asks a template that can to leave reasoning out."
     )
@@ -62,7 +63,7 @@ class ChatTemplateOptions(BaseModel, frozen=True, extra="forbid"):
 
 
 class ChatBody(Body, ChatTemplateOptions, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.CHAT)):
-    messages: list[ChatMessage] = Field(min_length=1, description="The chat so far.")
+    messages: Items[ChatMessage] = Field(min_length=1, description="The chat so far.")
     max_tokens: int | None = Field(None, ge=1, le=2**31, description="OpenAI's older name of `max_completion_tokens`.")
     max_completion_tokens: int | None = Field(
         None, ge=1, le=2**31, description="As many as fit the model's context, by default."

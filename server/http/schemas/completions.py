@@ -9,8 +9,9 @@ from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
 from server.http.schemas import noops
 from server.http.schemas.common import MAX_LOGPROBS, Body
+from server.http.schemas.items import Items
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+TokenIds = Annotated[Items[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 def _form(prompt: object) -> str | None:
@@ -29,9 +30,9 @@ def _form(prompt: object) -> str | None:
 
 AnyPrompt = Annotated[
     Annotated[str, Tag("text")]
-    | Annotated[list[str], Tag("texts")]
+    | Annotated[Items[str], Tag("texts")]
     | Annotated[TokenIds, Tag("tokens")]
-    | Annotated[list[TokenIds], Tag("token lists")],
+    | Annotated[Items[TokenIds], Tag("token lists")],
     Discriminator(
         _form,
         custom_error_type="prompt_form",

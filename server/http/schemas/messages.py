@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from decoders.errors import InvalidRequest
 from server.http.schemas import noops
+from server.http.schemas.items import Items
 
 
 class TextPart(BaseModel, frozen=True, extra="forbid", json_schema_extra=noops.described(noops.PART)):
@@ -31,13 +32,13 @@ class ChatMessage(BaseModel, frozen=True, extra="forbid", json_schema_extra=noop
     role: Literal["system", "developer", "user", "assistant", "tool"] = Field(
         description="`developer` is read as `system`."
     )
-    content: str | Annotated[list[TextPart], Field(min_length=1)] | None = Field(
+    content: str | Annotated[Items[TextPart], Field(min_length=1)] | None = Field(
         None,
         description='A text, or parts `{"type": "text", "text": ...}` that are joined; an assistant\'s message that '
         "calls tools may have none.",
     )
     name: str | None = Field(None, description="Handed to the chat template.")
-    tool_calls: list[MessageToolCall] | None = Field(None, description="What an assistant's message called.")
+    tool_calls: Items[MessageToolCall] | None = Field(None, description="What an assistant's message called.")
     tool_call_id: str | None = Field(None, description="The call that a message of a tool answers.")
     reasoning: str | None = Field(None, description="Of an assistant's message; handed to the chat template.")
 

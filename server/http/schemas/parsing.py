@@ -12,6 +12,7 @@ from server.http.schemas.common import Addressed
 from server.http.schemas.renamed_fields import with_todays_names
 from server.http.schemas.validation_errors import invalid_body
 
+SIMPLE = (int, str)
 EXACT = 2**53  # from here on, floats skip integers
 # Nulls in a JSON schema have a meaning: {"const": null}.
 VERBATIM = (
@@ -44,7 +45,7 @@ def plain(value: Any, path: tuple[str, ...] = ()) -> Any:
     if isinstance(value, dict):
         return {k: plain(v, (*path, k)) for k, v in value.items() if v is not None}
     if isinstance(value, list):
-        return [item if type(item) is int else plain(item, path) for item in value]
+        return [item if type(item) in SIMPLE else plain(item, path) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
         return int(value)
     return value

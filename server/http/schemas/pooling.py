@@ -8,12 +8,13 @@ from pydantic import Field, model_validator
 from decoders.errors import InvalidRequest
 from server.http.schemas import noops
 from server.http.schemas.common import Addressed
+from server.http.schemas.items import Items
 from server.http.schemas.messages import ChatMessage, check_messages
 
 MAX_TEXTS = 1024
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-Texts = str | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
+TokenIds = Annotated[Items[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Texts = str | Annotated[Items[str], Field(min_length=1, max_length=MAX_TEXTS)]
 
 # Known to vLLM, and accepted with values that change nothing.
 NOOPS: dict[str, noops.Noop] = {
@@ -60,11 +61,11 @@ class ClassifyBody(OfReward, frozen=True, extra="forbid", json_schema_extra=noop
     input: (
         str
         | TokenIds
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
-        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_TEXTS)]
+        | Annotated[Items[str], Field(min_length=1, max_length=MAX_TEXTS)]
+        | Annotated[Items[TokenIds], Field(min_length=1, max_length=MAX_TEXTS)]
         | None
     ) = Field(None, description="A text, token ids, or a list of either. Either this or `messages`.")
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = Field(
+    messages: Annotated[Items[ChatMessage], Field(min_length=1)] | None = Field(
         None, description="A chat, by the model's own chat template."
     )
     add_special_tokens: bool | None = Field(

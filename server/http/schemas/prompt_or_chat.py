@@ -9,12 +9,13 @@ from decoders.errors import InvalidRequest
 from server.http.schemas import noops
 from server.http.schemas.chat import ChatTemplateOptions
 from server.http.schemas.common import Addressed
+from server.http.schemas.items import Items
 from server.http.schemas.messages import ChatMessage
 
 
 class PromptOrChat(Addressed, ChatTemplateOptions, frozen=True, extra="forbid"):
     prompt: str | None = Field(None, description="Either this or `messages`.")
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = Field(None, description="As in a chat.")
+    messages: Annotated[Items[ChatMessage], Field(min_length=1)] | None = Field(None, description="As in a chat.")
 
     @model_validator(mode="before")
     @classmethod

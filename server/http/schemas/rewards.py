@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from decoders.base import GuideWeights, RewardNames
 from decoders.core import Prompt, Sampling
 from decoders.errors import InvalidRequest
+from server.http.schemas.items import Items
 from server.http.schemas.prompt_or_chat import PromptOrChat
 from server.http.schemas.sampling import MIN_TEMPERATURE, RolloutSampling
 
@@ -14,7 +15,7 @@ CALIBRATION = ("rollouts", "on_demand", "max_tokens", *RolloutSampling.model_fie
 
 
 class RewardsBody(PromptOrChat, RolloutSampling, frozen=True, extra="forbid"):
-    completions: list[str] = Field(min_length=1, max_length=1024, description="Up to 1024 texts to score.")
+    completions: Items[str] = Field(min_length=1, max_length=1024, description="Up to 1024 texts to score.")
     reward: RewardNames = None
     ended: bool = Field(
         False,

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJson
 
 from decoders.core import Grammar, Sampling
 from decoders.errors import InvalidRequest
+from server.http.schemas.items import Items
 
 INT64 = 2**63
 MIN_TEMPERATURE = 0.01  # vLLM draws at this one when a lower one is asked for, 0 apart
@@ -47,7 +48,7 @@ Temperature = Annotated[
 TopK = Annotated[int, Field(ge=-1, lt=INT64), AfterValidator(lambda k: max(k, 0))]  # -1 and 0 both mean all tokens
 Seed = Annotated[int, Field(ge=-INT64, lt=INT64)]
 Stops = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=16), BeforeValidator(_listed)
+    Items[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=16), BeforeValidator(_listed)
 ]
 
 
@@ -80,8 +81,8 @@ class ResponseFormat(BaseModel, frozen=True, extra="forbid"):
     type: Literal["text", "json_object", "json_schema", "structural_tag"]
     json_schema: JsonSchema | None = None
     format: dict[str, Any] | None = Field(None, description="Of a structural tag, as xgrammar has it.")
-    structures: list[dict[str, Any]] | None = Field(None, description="Of a structural tag in its older form.")
-    triggers: list[str] | None = Field(None, description="Of a structural tag in its older form.")
+    structures: Items[dict[str, Any]] | None = Field(None, description="Of a structural tag in its older form.")
+    triggers: Items[str] | None = Field(None, description="Of a structural tag in its older form.")
 
     @model_validator(mode="after")
     def _schema_where_due(self) -> "ResponseFormat":
@@ -110,7 +111,7 @@ class StructuredOutputs(BaseModel, frozen=True, extra="forbid"):
 
     json_: dict[str, Any] | str | None = Field(None, alias="json", description="A JSON schema, or its text.")
     regex: str | None = Field(None, min_length=1, max_length=4096, description="A regular expression.")
-    choice: list[Annotated[str, Field(min_length=1)]] | None = Field(
+    choice: Items[Annotated[str, Field(min_length=1)]] | None = Field(
         None, min_length=1, max_length=1024, description="Texts, one of which is the answer."
     )
     grammar: str | None = Field(None, min_length=1, max_length=65536, description="A grammar in EBNF or Lark's form.")
@@ -158,13 +159,13 @@ class CompletionSampling(RolloutSampling, frozen=True, extra="forbid"):
     logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = Field(
         default_factory=dict, description="Added to the logits of tokens, by token id."
     )
-    allowed_token_ids: list[int] | None = Field(
+    allowed_token_ids: Items[int] | None = Field(
         None, min_length=1, description="Only these tokens are drawn, by token id."
     )
-    bad_words: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
+    bad_words: Items[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
         default_factory=list, max_length=256, description="Texts whose tokens do not come one after the other."
     )
-    stop_token_ids: list[int] = Field(
+    stop_token_ids: Items[int] = Field(
         default_factory=list, max_length=64, description="Up to 64 token ids that end the completion."
     )
     include_stop_str_in_output: bool = Field(False, description="Keep the stop string at the end of the text.")

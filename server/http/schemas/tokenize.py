@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from decoders.errors import InvalidRequest
 from server.http.schemas.common import Addressed
+from server.http.schemas.items import Items
 from server.http.schemas.prompt_or_chat import PromptOrChat
 from server.http.schemas.response_model import ResponseModel
 
@@ -31,7 +32,7 @@ class Tokens(ResponseModel, frozen=True):
 
 
 class DetokenizeBody(Addressed, frozen=True, extra="forbid"):
-    tokens: list[Annotated[int, Field(ge=0)]]
+    tokens: Items[Annotated[int, Field(ge=0)]]
 
 
 class Detokenized(ResponseModel, frozen=True):

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.engine import Tiny
 from tests.support.reference import greedy, teacher_forced, tokenizer
+from tests.support.serving import JSON
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 TEXTS = [
@@ -165,7 +166,7 @@ HOSTILE: list[dict[str, Any]] = [
 def test_no_request_kills_the_engine(tiny: Tiny, body: dict[str, Any]) -> None:
     """Each is answered, honoured or refused with 400; and the next client is served."""
     content = json.dumps({"prompt": "x", **body})
-    answer = tiny.client.post("/v1/completions", content=content)
+    answer = tiny.client.post("/v1/completions", content=content, headers=JSON)
     assert answer.status_code in (200, 400), answer.text
     if answer.status_code == 400:
         error = answer.json()["error"]

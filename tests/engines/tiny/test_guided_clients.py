@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.engine import Tiny
 from tests.support.guiding import KINDS, ONE, TEXT, WEIGHTS, choice, guided
+from tests.support.serving import JSON
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 LOADED = ", ".join(sorted(KINDS))
@@ -43,7 +44,7 @@ REFUSED: list[tuple[str, str]] = [
 
 def test_a_bad_guide_is_named_with_those_that_are_loaded(tiny: Tiny) -> None:
     for decoding, field in REFUSED:
-        answer = tiny.client.post("/v1/completions", content=f'{{"prompt": "x", "decoding": {decoding}}}')
+        answer = tiny.client.post("/v1/completions", content=f'{{"prompt": "x", "decoding": {decoding}}}', headers=JSON)
         assert answer.status_code == 400, decoding
         error = answer.json()["error"]
         if field:
