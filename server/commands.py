@@ -45,6 +45,8 @@ def vllm_args(settings: Settings) -> list[str]:
     if settings.guided_engine is not None:
         raise SettingsError("guided_engine: inside `vllm serve` guides run in its own engine; leave it out")
     policy = settings.policy
+    if policy.url is not None:
+        raise SettingsError("policy.url: inside `vllm serve` the policy runs in its own engine; leave it out")
     arguments, _ = policy_arguments(policy, settings.guides)
     return serve_flags(policy.model, policy.served_name, arguments, rendering_arguments(policy))
 

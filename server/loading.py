@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from decoders.models import Models, Reward
 from decoders.testing import ToyBrevity, ToyGuide, ToyPolicy, ToyReward
 from server.calibration.store import open_store
+from server.engines.remote import Elsewhere
 from server.engines.rewards.build import build_reward, share_engine
 from server.engines.rewards.raw_reward import ModelHere, RawReward
 from server.engines.rewards.reward_input import reads
@@ -55,6 +56,13 @@ class Loaded:
     def up(self) -> dict[str, bool]:
         """Return whether each engine is alive."""
         return {name: not engine.errored for name, engine in self.engines.items()}
+
+    async def reachable(self) -> dict[str, bool]:
+        """Return whether each engine answers now: one on another server may be away, and come back."""
+        return {
+            name: await engine.reachable() if isinstance(engine, Elsewhere) else not engine.errored
+            for name, engine in self.engines.items()
+        }
 
     async def aclose(self) -> None:
         """Close everything, the engines last. What fails on the way is raised when the rest is closed."""
@@ -151,6 +159,7 @@ def _load(settings: Settings, made: Prepared, report: Report, host: Host | None 
     closers: list[Callable[[], Awaitable[None]]] = [] if store is None else [store.aclose]
     try:
         seam.start_all(made.starts, engines)
+        closers += [engine.aclose for engine in engines.values() if isinstance(engine, Elsewhere)]
         online = online_renderer(engines[POLICY], settings.policy) if host is None else host.online
         text = seam.policy_text(online, *(engines[name] for name in ENGINES if name in engines))
         policy = VllmPolicy(engines[POLICY], settings.policy.served_name, text, guides, made.plan, engines.get(GUIDED))
@@ -197,6 +206,10 @@ def _policy_engines(settings: Settings) -> "tuple[dict[str, Start], Plan | None]
 
     check_parsers(settings.policy)
     model = settings.policy.model
+    if settings.policy.url is not None:
+        from server.engines.remote import handshake
+
+        return {POLICY: handshake.prepare(settings.policy)}, None
     if settings.guided_engine is None:
         arguments, made = policy_arguments(settings.policy, settings.guides)
         return {POLICY: seam.prepare(model, arguments, stats=True)}, made

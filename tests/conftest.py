@@ -7,7 +7,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 # Folders whose files share engines, which start once if one process runs all of them.
-TOGETHER = {PurePosixPath("tests/engines", name) for name in ("tiny", "parsed", "entropy")}
+TOGETHER = {PurePosixPath("tests/engines", name) for name in ("tiny", "parsed", "entropy", "hosted")}
 
 
 class ByEngine(LoadScopeScheduling):  # type: ignore[misc]

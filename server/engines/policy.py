@@ -11,7 +11,6 @@ from decoders.core import EMPTY, Candidate, Prompt, Rng, Sampling, join
 from decoders.errors import InvalidRequest
 from decoders.parts.concurrency import as_done, merge, together
 from decoders.policy import EntropyStop, TokenLaw
-from server.engines.entropy.load import refusal
 from server.engines.entropy.request_args import EntropyArgs
 from server.engines.entropy.segments import Segments
 from server.engines.entropy.signal_tokens import choose_signals, signal_candidates
@@ -48,7 +47,7 @@ class VllmPolicy:
         self._signal_candidates = signal_candidates(text.tokenizer, text.vocab_size, end_tokens(engine))
 
     def check_entropy_stop(self, sampling: Sampling) -> None:
-        reason = refusal(self._engines.engine_for(sampling).vllm_config)
+        reason = self._engines.no_entropy_stop(sampling)
         if reason is not None:
             raise InvalidRequest(f"The policy's engine cannot end segments by entropy: {reason}.", "strategy.strategy")
         choose_signals(self._signal_candidates, sampling.stop_token_ids)

@@ -14,8 +14,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from decoders.core import Candidate, Prompt, Sampling
 from decoders.errors import InvalidRequest, UnreadableText
+from server.engines.entropy.load import refusal
 from server.engines.entropy.request_args import EntropyArgs
 from server.engines.guided.plan import Plan
+from server.engines.remote import Elsewhere
 from server.engines.request_outputs import RequestOutputs
 from server.engines.sampling_params import sampling_params
 from server.engines.text.chat_parser import ChatParser
@@ -34,6 +36,11 @@ class PolicyEngines:
 
     def engine_for(self, sampling: Sampling) -> AsyncLLM:
         return self.guided if sampling.guides else self.engine
+
+    def no_entropy_stop(self, sampling: Sampling) -> str | None:
+        """Return why these samples cannot end at an entropy, or None if they can."""
+        engine = self.engine_for(sampling)
+        return "another server runs it (policy.url)" if isinstance(engine, Elsewhere) else refusal(engine.vllm_config)
 
     async def draw(
         self,

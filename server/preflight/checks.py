@@ -29,7 +29,7 @@ def problems(sections: ValidSections, *, toy: bool = False, models: bool = True,
     if not toy:
         found += [] if engine() else [NO_ENGINE]
         found += [*model_problems(sections)] if models else []
-        found += _rewards(sections)
+        found += [*_policy(sections), *_rewards(sections)]
     if sections.server is not None:
         found += preset_problems(sections.presets, models_by_name(sections, toy=toy), sections.server)
     if sections.calibration is not None:
@@ -37,6 +37,12 @@ def problems(sections: ValidSections, *, toy: bool = False, models: bool = True,
     if sections.server is not None and serving:
         found += _server(sections.server)
     return found
+
+
+def _policy(sections: ValidSections) -> Iterator[str]:
+    policy = sections.policy
+    if policy is not None and policy.api_key_env and not os.environ.get(policy.api_key_env):
+        yield f"policy.api_key_env: {policy.api_key_env} is not set in the environment"
 
 
 def _rewards(sections: ValidSections) -> Iterator[str]:

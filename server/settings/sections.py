@@ -1,5 +1,6 @@
 """All settings in one frozen object, and the sections that are neither rewards nor guides."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ ENGINES = ("policy", "guided")  # the names of the policy's own engines
 class PolicySettings(Section):
     model: str = Field(description="A path, or a model id.")
     name: str | None = Field(None, description="The name clients use; the last part of `model` by default.")
+    url: str | None = Field(
+        None,
+        description="http://HOST:PORT/v1 of a server that runs `model`, in place of an engine here.",
+    )
+    url_model: str | None = Field(None, description="That server's name for the policy; by default its only model.")
+    api_key_env: str | None = Field(None, description="The environment variable that holds that server's bearer key.")
     engine: EngineArgs = Field(default_factory=dict, description="vLLM engine arguments.")
     tool_call_parser: str | None = Field(
         None, description="vLLM's parser of the policy's tool calls, such as hermes; without one, tools are refused."
@@ -32,6 +39,13 @@ class PolicySettings(Section):
     trust_request_chat_template: bool = Field(
         False, description="Let requests bring a chat template of their own: its code runs in this server."
     )
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^\s/]+(/\S*)?/v1/?", url):
+            raise ValueError(f"'{url}' is no address of a server: write http://HOST:PORT/v1")
+        return url
 
     @property
     def served_name(self) -> str:
@@ -106,6 +120,12 @@ class Settings(Section):
         if self.default_preset is not None and self.default_preset not in known:
             loaded = ", ".join(sorted(known)) or "none"
             raise ValueError(f"default_preset: there is no preset '{self.default_preset}'. Presets: {loaded}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_a_policy_elsewhere_cannot_do(self) -> "Settings":
+        if self.policy.url is not None and (self.guides or self.guided_engine is not None):
+            raise ValueError("policy.url: guides run in an engine of this server: leave them out, or the url")
         return self
 
     @model_validator(mode="after")

@@ -60,6 +60,8 @@ def _conflicts(settings: Settings, args: Namespace, served: str) -> Iterator[str
         if field in settings.policy.model_fields_set and wanted != used:
             flag = "--" + field.replace("_", "-")
             yield f"policy.{field} is {wanted}, and `vllm serve` has {used}: {flag}, as `decant vllm-args` prints it"
+    if settings.policy.url is not None:
+        yield "policy.url: inside `vllm serve` the policy runs in its own engine; leave it out"
     if settings.guided_engine is not None:
         yield "guided_engine: inside `vllm serve` guides run in its own engine; leave it out"
     if settings.server.api_keys_file is not None:

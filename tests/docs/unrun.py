@@ -3,7 +3,7 @@
 UNRUN = {
     "README.md#Two commands:sh": "it is this suite itself, and a demo of several minutes over the server that "
     "test_demo.py asks; that make knows its targets is checked",
-    "README.md#Add it to your vLLM:sh": "tests/engines/test_vllm_plugin.py starts a server by its second line",
+    "README.md#Add it to your vLLM:sh": "tests/engines/hosted/test_vllm_plugin.py starts a server by its second line",
     "docs/vllm-plugin.md#Adding it:sh": "the same two lines as in the README",
     "README.md#Deployment:sh": "needs a Docker engine",
     "CONTRIBUTING.md#Set up:sh": "it is this suite itself; that make knows its targets is checked",

@@ -97,3 +97,34 @@ def test_a_key_file_without_keys_is_told(tmp_path: Path) -> None:
     (tmp_path / "keys").touch()
     [problem] = found(server={"port": 0, "api_keys_file": str(tmp_path / "keys")})
     assert problem.startswith(f"server.api_keys_file: {tmp_path / 'keys'} has no key")
+
+
+ELSEWHERE = {"model": POLICY, "url": "http://policy:8000/v1"}
+
+
+def test_a_key_for_a_policy_elsewhere_has_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POLICY_KEY", raising=False)
+    policy = {**ELSEWHERE, "api_key_env": "POLICY_KEY"}
+    assert found(policy=policy) == ["policy.api_key_env: POLICY_KEY is not set in the environment"]
+    monkeypatch.setenv("POLICY_KEY", "k")
+    assert found(policy=policy) == []
+
+
+def test_a_preset_that_a_policy_elsewhere_cannot_run_is_told() -> None:
+    preset = {"strategy": "cascade", "accept_threshold": 1.0}
+    rewards = {"f": {"kind": "function", "function": "posixpath:join"}}
+    [problem] = found(policy=ELSEWHERE, rewards=rewards, presets={"a": preset})
+    assert problem == "presets.a.strategy: The policy is on another server (policy.url)."
+
+
+@pytest.mark.parametrize(
+    "url", ["policy:8000/v1", "http://policy:8000", "http:///v1", "ftp://policy/v1", "http://a b/v1"]
+)
+def test_an_address_that_is_none_is_told(url: str) -> None:
+    [problem] = read(None, {"policy": {"model": POLICY, "url": url}}, {}).problems
+    assert problem == f"settings: policy.url: '{url}' is no address of a server: write http://HOST:PORT/v1"
+
+
+def test_guides_have_no_engine_elsewhere() -> None:
+    [problem] = read(None, {"policy": ELSEWHERE, "guides": {"g": {"kind": "arm", "model": POLICY}}}, {}).problems
+    assert "policy.url: guides run in an engine of this server" in problem

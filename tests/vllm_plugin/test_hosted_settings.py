@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from server.commands import vllm_args
 from server.settings import SettingsError
+from server.starting import settings
 from server.vllm_plugin.hosted_settings import hosted_settings
 from tests.support.preflight import POLICY, REWARD
 
@@ -91,3 +93,14 @@ def test_several_api_servers_do_not_start_an_engine_each(monkeypatch: pytest.Mon
     assert [line.partition(" ")[0] for line in caught.value.problems] == ["rewards.model:"]
     several.api_server_count = 1
     assert hosted_settings(several, []).rewards.keys() == rewards.keys()
+
+
+def test_the_policy_cannot_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use(monkeypatch, tmp_path, policy={"model": POLICY, "url": "http://policy:8000/v1"})
+    with pytest.raises(SettingsError) as caught:
+        hosted_settings(args(POLICY), [])
+    own = "policy.url: inside `vllm serve` the policy runs in its own engine; leave it out"
+    assert own in caught.value.problems
+    with pytest.raises(SettingsError) as caught:
+        vllm_args(settings(tmp_path / "decant.yaml"))
+    assert caught.value.problems == (own,)

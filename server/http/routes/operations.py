@@ -35,7 +35,7 @@ def router(state: ServerState) -> APIRouter:
     @routes.api_route("/readyz", methods=READ)
     async def readyz() -> Response:
         """Answer 503 if requests should go to another server."""
-        up = state.loaded.up()
+        up = await state.loaded.reachable()
         draining = state.admission.draining
         ready = all(up.values()) and not draining
         return json_response(Readiness(ready=ready, draining=draining, engines=up), 200 if ready else 503)

@@ -1,7 +1,6 @@
 """Decant inside an unmodified `vllm serve`: strategies on its engine, and all else as without the plug-in."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import yaml
 
 from evaluation.support.servers import vllm_serve
-from tests.support.hosted import KEY, Hosted, flags, hosting, settings
+from tests.support.hosted import KEY, Hosted, flags, settings
 from tests.support.serving import Json, events, ok, refused, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -22,12 +21,6 @@ CHAT: Json = {"messages": [{"role": "user", "content": "A good answer"}], "max_t
 BEST: Json = {"strategy": "best_of_n", "n": 4, "return_candidates": True}
 SCHEMA: Json = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
 TOOL: Json = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
-
-
-@pytest.fixture(scope="module")
-def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
-    with hosting(tmp_path_factory.mktemp("hosted")) as servers:
-        yield servers
 
 
 def lasting(value: Any) -> Any:
