@@ -38,7 +38,7 @@ def create_app(loaded: Loaded, settings: ServerSettings | None = None, presets: 
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _unforeseen)
     if settings.api_keys_file is not None:
-        keys = KeyRing(settings.api_keys_file, state.metrics.keys_reloaded)
+        keys = KeyRing(settings.api_keys_file, state.metrics)
         app.add_middleware(auth.KeyGate, keys=keys, limiter=state.limiter, refused=partial(_count, state))
     return app
 

@@ -85,6 +85,7 @@ class Server(uvicorn.Server):
             if self.force_exit:  # a second Ctrl-C
                 await self._drain(0)
         await super().shutdown(sockets)
+        await self.state.aclose()
 
     async def _drain(self, seconds: float) -> None:
         await self.state.running.drain(self.state.admission, seconds)

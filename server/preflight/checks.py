@@ -83,4 +83,7 @@ def _server(server: ServerSettings) -> Iterator[str]:
             key_file.read(server.api_keys_file)
         except SettingsError as error:
             yield str(error)
+    path = server.accounting_log
+    if path is not None and not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        yield f"server.accounting_log: cannot write {path}"
     yield from address_problems(server.host, server.port)

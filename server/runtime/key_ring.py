@@ -5,18 +5,16 @@ import hmac
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from server.runtime import key_file
 from server.runtime.key_file import Key
+from server.runtime.metrics import Metrics
 
 log = logging.getLogger("decant")
 INTERVAL = 1.0  # seconds between looks at the file
 SETTLED = 2.0  # seconds after a change in which another one might leave the file's times as they are
 
-Reloaded = Callable[[Literal["ok", "failed"]], None]
 Stamp = tuple[int, int, int, int] | None
 
 
@@ -27,22 +25,19 @@ class KeyRing:
     how an editor leaves it for a moment. In a file of comments alone every key is revoked.
 
     Args:
-        reloaded: Called after each attempt to read the file again.
+        metrics: Show the names of the keys, and count the attempts to read the file again.
 
     Raises `SettingsError` for a file that cannot be used at the start.
     """
 
-    def __init__(self, path: Path, reloaded: Reloaded) -> None:
+    def __init__(self, path: Path, metrics: Metrics) -> None:
         self._path = path
-        self._reloaded = reloaded
+        self._metrics = metrics
         self._stamp = _stamp(path)
         self._keys = key_file.read(path)
+        self._show()
         self._next = time.monotonic() + INTERVAL
         self._problem = ""
-
-    @property
-    def names(self) -> list[str]:
-        return list(dict.fromkeys(key.client.name for key in self._keys))
 
     def find(self, digest: str) -> Key | None:
         """Return the key with this hash, also if it has expired."""
@@ -66,13 +61,17 @@ class KeyRing:
         else:
             self._keys = keys
             self._problem = ""
-            self._reloaded("ok")
+            self._metrics.keys_reloaded("ok")
+            self._show()
             log.info("%s was read again: %d keys", self._path, len(keys))
         if stamp is None or time.time() - stamp[0] / 1e9 > SETTLED:
             self._stamp = stamp
 
+    def _show(self) -> None:
+        self._metrics.keys_known({key.client.name for key in self._keys})
+
     def _failed(self, problem: str) -> None:
-        self._reloaded("failed")
+        self._metrics.keys_reloaded("failed")
         if problem != self._problem:
             self._problem = problem
             log.error("%s has changed and cannot be used, so the keys stay as they were: %s", self._path, problem)

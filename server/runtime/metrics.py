@@ -28,6 +28,7 @@ REASONS = (
     "engine_dead",
 )
 RELOADS = ("ok", "failed")
+KINDS_OF_KEY = ("prompt", "generated")
 
 
 class Metrics:
@@ -64,6 +65,9 @@ class Metrics:
         self._reloads = Counter(
             "decant_key_reloads", "Times that the key file was read", ("outcome",), registry=registry
         )
+        self._of_key = Counter("decant_key_requests", "Requests of a key", ("key", "outcome"), registry=registry)
+        self._tokens_of_key = Counter("decant_key_tokens", "Tokens of a key", ("key", "kind"), registry=registry)
+        self._lost = Counter("decant_accounting_lost", "Lines that the accounting log lacks", registry=registry)
         self._up = Gauge("decant_engine_up", "Whether an engine lives", ("engine",), registry=registry)
         self._queued = Gauge("decant_requests_queued", "Requests waiting for a place", registry=registry)
         self._most_queued = Gauge(
@@ -105,6 +109,25 @@ class Metrics:
     def keys_reloaded(self, result: str) -> None:
         """Count an attempt to read the key file again; `result` is one of `RELOADS`."""
         self._reloads.labels(result).inc()
+
+    def keys_known(self, names: Iterable[str]) -> None:
+        """Show the keys of the key file, before they have sent a request."""
+        for name in names:
+            for outcome in OUTCOMES:
+                self._of_key.labels(name, outcome)
+            for kind in KINDS_OF_KEY:
+                self._tokens_of_key.labels(name, kind)
+
+    def used(self, key: str, outcome: str, prompt_tokens: int, generated_tokens: int) -> None:
+        """Count a request that has ended, and its tokens, for the key with this name; "" is no key."""
+        if key:
+            self._of_key.labels(key, outcome).inc()
+            for kind, count in zip(KINDS_OF_KEY, (prompt_tokens, generated_tokens), strict=True):
+                self._tokens_of_key.labels(key, kind).inc(count)
+
+    def accounting_lost(self, lines: int) -> None:
+        """Count lines that the accounting log lacks."""
+        self._lost.inc(lines)
 
     def guided(self, guides: Iterable[str]) -> None:
         """Count a request that uses `guides`."""

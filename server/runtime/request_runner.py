@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from decoders.core import Prompt, Rng, Sampling
@@ -70,6 +71,10 @@ class Job:
     """The most tokens that it may generate."""
     read_tokens: int = 0
     """The tokens of texts that it reads beside the prompts."""
+    read_rewards: int = 0
+    """The calls of rewards that are its own, and not its strategy's."""
+    model: str | None = None
+    """The model that the client named."""
     cost_field: str | None = None
     """The field that decides how much it may draw, for an error."""
 
@@ -84,7 +89,7 @@ class Job:
         """Return a count of what it uses, which is nothing so far."""
         read = self.read_tokens + sum(len(prompt.tokens) for prompt, _ in self.prompts)
         steps_are_all = isinstance(self.strategy, Draw) and self.prompts[0][1].stream
-        return Usage(read, self.max_generated, steps_are_all=steps_are_all)
+        return Usage(read, self.max_generated, self.read_rewards, steps_are_all=steps_are_all)
 
     def runs(self, models: Models) -> list[Run]:
         """Start one run for each prompt, with a random stream of its own."""
@@ -124,7 +129,7 @@ class RequestRunner:
                 await writer.fail(job.as_sent(error) if isinstance(error, InvalidRequest) else error)
             finally:
                 await _end(self._work)
-                metrics.ended(job.name, ended, time.perf_counter() - job.arrived)
+                self._ended(ended, time.perf_counter() - job.arrived)
 
     def stop(self, error: DecantError) -> None:
         """End the work; the client gets `error`."""
@@ -150,7 +155,8 @@ class RequestRunner:
     async def _decode(self, writer: Writer) -> None:
         """Wait for a place, run the strategy on each prompt, and have what it yields written."""
         state, job, usage = self._state, self._job, self._usage
-        models, metrics = state.loaded.models, state.metrics
+        metrics = state.metrics
+        models = state.loaded.models if state.accounting is None else usage.counting(state.loaded.models)
         admitting = time.perf_counter()
         sequences = usage.sequences = await job.max_sequences(models)
         with self._within_limits():
@@ -185,6 +191,28 @@ class RequestRunner:
                 raise
             finally:
                 use.used = usage.charged(cut_short=cut_short)
+
+    def _ended(self, outcome: str, seconds: float) -> None:
+        """Count the request and what it used, `seconds` after it arrived."""
+        state, job, usage = self._state, self._job, self._usage
+        prompt_tokens = usage.prompt_tokens if usage.admitted else 0
+        state.metrics.ended(job.name, outcome, seconds)
+        state.metrics.used(job.client.name, outcome, prompt_tokens, usage.generated_tokens)
+        if state.accounting is not None:
+            state.accounting.write(
+                {
+                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    "key": job.client.name or None,
+                    "model": job.model or state.model,
+                    "strategy": job.name,
+                    "outcome": outcome,
+                    "prompt_tokens": prompt_tokens,
+                    "generated_tokens": usage.generated_tokens,
+                    "sequences": usage.sequences,
+                    "reward_calls": usage.reward_calls if usage.admitted else 0,
+                    "seconds": round(seconds, 6),
+                }
+            )
 
     def _report(self, error: Exception) -> None:
         """Count or log an error, by what it means to those who run the server."""

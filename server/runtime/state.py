@@ -1,10 +1,12 @@
 """What a running server holds, for its routes and request runners."""
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from server.loading import Loaded
+from server.runtime.accounting import AccountingLog
 from server.runtime.admission import Admission
 from server.runtime.limiter import Limiter
 from server.runtime.metrics import Metrics
@@ -30,11 +32,14 @@ class ServerState:
     body_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(BODY_THREADS, "body"))
     """Where long bodies are parsed. More threads would only wait for one another: parsing holds Python's lock."""
     admission: Admission = field(init=False)
+    accounting: AccountingLog | None = field(init=False, default=None)
     created: int = field(default_factory=lambda: int(time.time()))
     """Unix time of the server's start, in seconds."""
 
     def __post_init__(self) -> None:
         self.admission = Admission(self.settings.max_sequences, self.settings.max_queue)
+        if self.settings.accounting_log is not None:
+            self.accounting = AccountingLog(self.settings.accounting_log, self.metrics.accounting_lost)
         guides = self.loaded.models.policy.guides
         self.metrics.watch(self.loaded.up, lambda: self.admission.queued, self.settings.max_queue, guides)
 
@@ -42,3 +47,9 @@ class ServerState:
     def model(self) -> str:
         """The name of the policy, by which clients call it."""
         return self.loaded.models.policy.name
+
+    async def aclose(self) -> None:
+        """Write what is still to be written. No request may run any more."""
+        accounting, self.accounting = self.accounting, None
+        if accounting is not None:
+            await asyncio.to_thread(accounting.close)

@@ -14,14 +14,15 @@ class Usage:
     Args:
         prompt_tokens: What it reads: prompts, and texts to be scored.
         max_generated: The most tokens that it may generate.
+        reward_calls: Calls of rewards that are not made by `counting` models.
         steps_are_all: Whether its steps have every token that is generated, as soon as it is.
     """
 
-    def __init__(self, prompt_tokens: int, max_generated: int, *, steps_are_all: bool) -> None:
+    def __init__(self, prompt_tokens: int, max_generated: int, reward_calls: int = 0, *, steps_are_all: bool) -> None:
         self.prompt_tokens = prompt_tokens
         self.reserved = prompt_tokens + max_generated
         self.sequences = 0
-        self.reward_calls = 0
+        self.reward_calls = reward_calls
         self.admitted = False
         self._steps_are_all = steps_are_all
         self._stepped: dict[int, int] = {}  # tokens of each run that has not ended

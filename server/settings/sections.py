@@ -59,6 +59,7 @@ class ServerSettings(Section):
         None, description="Hashed keys, one a line, as `decant keys add` writes them; read again when it changes."
     )
     body_limits: BodyLimits = Field(default_factory=BodyLimits)
+    accounting_log: Path | None = Field(None, description="A file of JSON lines: who used what, by key.")
     max_sequences: PositiveInt = Field(256, description="Sequences in the engine at once, all requests together.")
     max_queue: int = Field(1024, ge=0, description="Requests that may wait for a place; more are refused with 503.")
     max_prompts: PositiveInt = Field(256, description="Prompts in one completions request.")

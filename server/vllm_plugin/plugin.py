@@ -79,6 +79,8 @@ class DecantPlugin:
         log.info("Decant answers requests that ask for a strategy (guides: %s; rewards: %s)", guides, rewards)
 
     async def _close(self) -> None:
+        if self._target.app is not None:
+            await self._target.state.aclose()
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             await loaded.aclose()

@@ -128,3 +128,10 @@ def test_an_address_that_is_none_is_told(url: str) -> None:
 def test_guides_have_no_engine_elsewhere() -> None:
     [problem] = read(None, {"policy": ELSEWHERE, "guides": {"g": {"kind": "arm", "model": POLICY}}}, {}).problems
     assert "policy.url: guides run in an engine of this server" in problem
+
+
+def test_an_accounting_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    own = {"port": 0, "accounting_log": str(tmp_path / "no" / "log")}
+    assert found(server=own) == [f"server.accounting_log: cannot write {tmp_path / 'no' / 'log'}"]
+    assert found(server={"port": 0, "accounting_log": str(tmp_path / "log")}) == []
+    assert not (tmp_path / "log").exists()

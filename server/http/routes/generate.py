@@ -124,5 +124,6 @@ def _checked(
         client,
         body.client_fields.as_sent,
         max_generated=max_cost.generated_tokens,
+        model=body.model,
         cost_field="decoding",
     )

@@ -135,7 +135,17 @@ class PoolingRoutes:
     ) -> RunResponse:
         run = RawRun(name, texts, lambda text: numbers(text, body.use_activation))
         read = sum(len(text.tokens) for text in texts)
-        job = Job(run, prefix, [(Prompt((), ""), Sampling())], None, arrived, client_of(request), read_tokens=read)
+        job = Job(
+            run,
+            prefix,
+            [(Prompt((), ""), Sampling())],
+            None,
+            arrived,
+            client_of(request),
+            read_tokens=read,
+            read_rewards=len(texts),
+            model=name,
+        )
         head = {"id": f"{prefix}-{body.request_id or uuid.uuid4().hex}", "created": int(time.time()), "model": name}
         return RunResponse(RequestRunner(self._state, job), lambda send: RawWriter(send, run, head, answered))
 

@@ -96,6 +96,7 @@ def router(state: ServerState) -> APIRouter:
             body.client_fields.as_sent,
             max_generated=max_cost.generated_tokens,
             read_tokens=sum(len(completion.tokens) for completion in completions),
+            model=body.model,
             cost_field="completions",
         )
         return RunResponse(RequestRunner(state, job), lambda send: RewardsWriter(send, state.model))
