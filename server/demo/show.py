@@ -21,7 +21,7 @@ from server.demo.decodings import DECODINGS, Decoding, Figures, ask, mean
 from server.demo.prompts import PROMPTS, DemoPrompt
 from server.demo.world import ensure
 
-NEXT = """curl -s http://127.0.0.1:8000/v1/chat/completions -d '{
+NEXT = """curl -s http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' -d '{
   "messages": [{"role": "user", "content": "How was the film?"}], "max_tokens": 40,
   "decoding": {"strategy": "best_of_n", "n": 16, "reward": {"default": 1, "tone": 2}, "return_kl": true}}'"""
 LEGEND = """
