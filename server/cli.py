@@ -1,9 +1,7 @@
 """The command line: options and exit statuses; `server.commands` has the work."""
 
-import logging
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -14,8 +12,9 @@ from decoders.errors import DecantError
 from server import commands, starting
 from server.installed import NO_ENGINE, describe, engine
 from server.key_commands import keys
-from server.settings import Settings, SettingsError
+from server.settings import LogSettings, Settings, SettingsError
 from server.starting import make_demo
+from server.telemetry.log_setup import set_up
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,10 +49,11 @@ def serve(
 ) -> None:
     """Serve a policy and its rewards behind the OpenAI API."""
     signal.signal(signal.SIGTERM, _leave)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    set_up(LogSettings())  # until the settings are read
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
         settings = _settings(config, toy=toy, host=host, port=port)
+        set_up(settings.logs)
         if config is None and not toy:
             typer.secho("No --config: serving the demo models (SmolLM2-135M-Instruct, a sentiment reward).", err=True)
             make_demo()

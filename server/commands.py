@@ -1,5 +1,6 @@
 """What commands do once their settings are checked: serve, and fill the calibration store."""
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from server.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from server.http.request_file import Bodies
     from server.loading import Loaded
+
+log = logging.getLogger("decant")
 
 
 async def serve(settings: Settings, *, toy: bool) -> bool:
@@ -31,7 +34,7 @@ async def serve(settings: Settings, *, toy: bool) -> bool:
 
     def started(url: str) -> None:
         what = f"'{policy.name}' (guides: {guides}; rewards: {rewards})"
-        typer.secho(f"Decant serves {what} at {url}", err=True, fg="green")
+        _announce(settings, f"Decant serves {what} at {url}", fg="green")
 
     return await run(loaded, settings.server, started, presets)
 
@@ -96,5 +99,13 @@ def _load(settings: Settings, *, toy: bool) -> "Loaded":
     from server import loading
 
     return (
-        loading.toy(settings) if toy else loading.build(settings, lambda what: typer.echo(f"loading {what}", err=True))
+        loading.toy(settings) if toy else loading.build(settings, lambda what: _announce(settings, f"loading {what}"))
     )
+
+
+def _announce(settings: Settings, what: str, fg: str | None = None) -> None:
+    """Say something to whoever started the command; as a line of the log where that is JSON, and no line of text."""
+    if settings.logs.format == "json":
+        log.info("%s", what)
+    else:
+        typer.secho(what, err=True, fg=fg)

@@ -18,6 +18,7 @@ ROOMS = (  # a file imports from its own room and from those above it, never fro
     "server/installed.py",
     "server/errors.py",
     "server/settings",
+    "server/telemetry",
     "server/engines",
     "server/calibration",
     "server/loading.py",

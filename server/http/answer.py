@@ -1,7 +1,6 @@
 """The answer to one generating request, as its parts become known: what both writers share."""
 
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from server.http import report
 from server.http.openai_format import AnswerFormat, Choice
 from server.http.report import Reported
 from server.http.schemas.reports import DecodingReport, KeptReport
+from server.telemetry.request_info import request_info
 
 Json = dict[str, Any]
 
@@ -45,8 +45,9 @@ class Answer:
     """The fields that are the same in all chunks."""
 
     def __post_init__(self) -> None:
-        spec = self.spec
-        self.head = {"id": spec.format.prefix + uuid.uuid4().hex, "created": int(time.time()), "model": spec.model}
+        spec, info = self.spec, request_info()
+        info.answer = spec.format.prefix + info.id
+        self.head = {"id": info.answer, "created": int(time.time()), "model": spec.model}
 
     def choices(self) -> list[Choice]:
         """Return all choices, those of the first prompt first."""

@@ -8,12 +8,14 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from decoders.errors import DecantError
 from server.errors import UnsupportedEndpoint
 from server.http import auth, openapi
 from server.http.errors import error_response
 from server.http.json_response import json_response
+from server.http.request_context import RequestContext
 from server.http.routes import generate, models, operations, pooling, reports, rewards, tokenize
 from server.http.schemas.server_responses import ErrorAnswer, ErrorDetail
 from server.loading import Loaded
@@ -24,11 +26,31 @@ from server.runtime.state import ServerState
 from server.settings import ServerSettings
 
 
-def create_app(loaded: Loaded, settings: ServerSettings | None = None, presets: Presets | None = None) -> FastAPI:
-    """Return the HTTP API over loaded models. Raises `SettingsError` for a key file that cannot be used."""
+class App(FastAPI):
+    """A FastAPI whose every response has the request's id, those of its own handlers of errors too."""
+
+    answers_ids = True
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return RequestContext(super().build_middleware_stack(), answers=self.answers_ids)
+
+
+def create_app(
+    loaded: Loaded,
+    settings: ServerSettings | None = None,
+    presets: Presets | None = None,
+    *,
+    answers_ids: bool = True,
+) -> FastAPI:
+    """Return the HTTP API over loaded models. Raises `SettingsError` for a key file that cannot be used.
+
+    Args:
+        answers_ids: Send `x-request-id`; the server that this app is a part of may do so itself.
+    """
     settings = settings or ServerSettings()
     state = ServerState(loaded, settings, presets=presets or Presets())
-    app = FastAPI(title="Decant", redirect_slashes=False)
+    app = App(title="Decant", redirect_slashes=False)
+    app.answers_ids = answers_ids
     app.openapi_schema = openapi.document()
     app.state.server = state
     for route in (generate, rewards, pooling, reports, models, tokenize, operations):

@@ -20,6 +20,7 @@ from server.runtime.client import ANYONE, Client
 from server.runtime.key_file import Key
 from server.runtime.key_ring import KeyRing
 from server.runtime.limiter import Limiter
+from server.telemetry.request_info import request_info
 
 PREFIX = "dk-"
 GUARDED = ("/v1", "/tokenize", "/detokenize", "/classify", "/pooling", "/score")
@@ -76,6 +77,7 @@ class KeyGate:
                 self._refused(error)
                 await error_response(error)(scope, receive, send)
                 return
+            request_info().client = client.name
             scope = {**scope, OWNER: key.digest, CLIENT: client}
         await self._app(scope, receive, send)
 

@@ -19,6 +19,7 @@ from server.errors import (
 )
 from server.http.json_response import json_response
 from server.http.schemas.server_responses import ErrorAnswer, ErrorDetail
+from server.telemetry.request_info import request_info
 
 
 class ErrorKind(NamedTuple):
@@ -56,7 +57,8 @@ ERRORS = (  # the first class that an error is an instance of counts
 
 
 def error_answer(error: Exception) -> ErrorAnswer:
-    """Return the body of an error's response."""
+    """Return the body of an error's response, and note the error as what ended the request."""
+    request_info().error = type(error).__name__
     kind = _kind(error)
     message = str(error)
     if isinstance(error, RewardFailed):

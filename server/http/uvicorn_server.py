@@ -40,6 +40,7 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
+                log_config=None,  # the command has set the log up
                 log_level="warning",
                 access_log=False,
                 timeout_graceful_shutdown=5,

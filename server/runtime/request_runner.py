@@ -25,6 +25,7 @@ from server.runtime.client import ANYONE, Client
 from server.runtime.outcomes import FORESEEN, outcome, refusal
 from server.runtime.state import ServerState
 from server.runtime.usage import Usage
+from server.telemetry.request_info import request_info
 
 log = logging.getLogger("decant")
 
@@ -114,6 +115,8 @@ class RequestRunner:
         metrics, job = self._state.metrics, self._job
         ended = "cancelled"
         metrics.began(job.name)
+        info = request_info()
+        info.strategy = job.name
         with self._state.running.include(self):
             self._work = asyncio.create_task(self._answer(writer))
             try:
@@ -123,6 +126,8 @@ class RequestRunner:
                     ended = "ok"
                 elif self._stopped is not None:
                     raise self._stopped
+                else:
+                    info.error = "ClientLeft"
             except Exception as error:
                 ended = outcome(error)
                 self._report(error)
@@ -173,6 +178,7 @@ class RequestRunner:
                                 first = False
                                 metrics.first_token(job.name, time.perf_counter() - job.arrived)
                         else:
+                            request_info().add(len(job.prompts[index][0].tokens), event)
                             metrics.answered(job.name, len(job.prompts[index][0].tokens), event)
                         await writer.write(index, event)
                 await writer.finish(queued)

@@ -5,6 +5,7 @@ In a variable's name, two underscores go one step down: DECANT_SERVER__PORT=9000
 
 from server.settings.body_limits import BodyLimits
 from server.settings.guides import AnyGuide, ArmGuide, ImplicitGuide, ModelGuide, QHeadGuide
+from server.settings.logs import LogSettings
 from server.settings.rewards import (
     AnyReward,
     ClassifierReward,
@@ -35,6 +36,7 @@ __all__ = [
     "GuideReward",
     "HttpReward",
     "ImplicitGuide",
+    "LogSettings",
     "ModelGuide",
     "ModelReward",
     "PolicySettings",

@@ -10,6 +10,7 @@ from decoders import Strategy
 from server.settings import presets
 from server.settings.body_limits import BodyLimits
 from server.settings.guides import AnyGuide, QHeadGuide
+from server.settings.logs import LogSettings
 from server.settings.rewards import AnyReward, GuideReward
 from server.settings.section import EngineArgs, Section
 
@@ -96,6 +97,7 @@ class Settings(Section):
     default_preset: str | None = Field(None, description="The preset of requests that ask for no strategy.")
     calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
+    logs: LogSettings = Field(default_factory=LogSettings)
 
     @field_validator("rewards", "guides")
     @classmethod

@@ -62,6 +62,8 @@ def _conflicts(settings: Settings, args: Namespace, served: str) -> Iterator[str
             yield f"policy.{field} is {wanted}, and `vllm serve` has {used}: {flag}, as `decant vllm-args` prints it"
     if settings.policy.url is not None:
         yield "policy.url: inside `vllm serve` the policy runs in its own engine; leave it out"
+    for name in sorted(settings.logs.model_fields_set & {"format", "level"}):
+        yield f"logs.{name}: inside `vllm serve` the log is vLLM's: leave it out, and see VLLM_LOGGING_CONFIG_PATH"
     if settings.guided_engine is not None:
         yield "guided_engine: inside `vllm serve` guides run in its own engine; leave it out"
     if settings.server.api_keys_file is not None:

@@ -104,3 +104,10 @@ def test_the_policy_cannot_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(SettingsError) as caught:
         vllm_args(settings(tmp_path / "decant.yaml"))
     assert caught.value.problems == (own,)
+
+
+def test_the_format_and_the_level_of_the_log_are_vllms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use(monkeypatch, tmp_path, policy={"model": POLICY}, logs={"format": "json", "level": "info", "texts": True})
+    with pytest.raises(SettingsError) as caught:
+        hosted_settings(args(), [])
+    assert [line.partition(":")[0] for line in caught.value.problems] == ["logs.format", "logs.level"]

@@ -35,6 +35,7 @@ from server.runtime.checks import (
 from server.runtime.client import Client
 from server.runtime.request_runner import Job, RequestRunner
 from server.runtime.state import ServerState
+from server.telemetry.request_info import request_info
 
 
 def router(state: ServerState) -> APIRouter:
@@ -76,6 +77,9 @@ def _respond(
     """Check the request, count its guides, and return the response that will do its work."""
     job = _checked(state, client_of(request), body, prompts, arrived)
     state.metrics.guided(state.loaded.models.resolve_guides(body.decoding.guides))
+    info = request_info()
+    info.operation = "chat" if isinstance(body, ChatBody) else "text_completion"
+    info.model = body.model or state.model
     runner = RequestRunner(state, job)
     spec = AnswerSpec(
         form,

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -34,6 +33,7 @@ from server.runtime.checks import check_engines, check_work
 from server.runtime.raw_run import RawRun
 from server.runtime.request_runner import Job, RequestRunner
 from server.runtime.state import ServerState
+from server.telemetry.request_info import request_info
 
 Asked = TypeVar("Asked", bound=OfReward)
 Answered = Callable[[dict[str, Any], Sequence[Any]], ResponseModel]
@@ -146,7 +146,9 @@ class PoolingRoutes:
             read_rewards=len(texts),
             model=name,
         )
-        head = {"id": f"{prefix}-{body.request_id or uuid.uuid4().hex}", "created": int(time.time()), "model": name}
+        info = request_info()
+        info.operation, info.model, info.answer = prefix, name, f"{prefix}-{body.request_id or info.id}"
+        head = {"id": info.answer, "created": int(time.time()), "model": name}
         return RunResponse(RequestRunner(self._state, job), lambda send: RawWriter(send, run, head, answered))
 
 

@@ -22,6 +22,7 @@ from server.http.schemas.rewards import RewardsBody
 from server.runtime.checks import check_budget, check_engines, check_length, check_work
 from server.runtime.request_runner import Job, RequestRunner
 from server.runtime.state import ServerState
+from server.telemetry.request_info import request_info
 
 
 class RewardsWriter(JsonWriter):
@@ -99,6 +100,8 @@ def router(state: ServerState) -> APIRouter:
             model=body.model,
             cost_field="completions",
         )
+        info = request_info()
+        info.operation, info.model = "rewards", state.model
         return RunResponse(RequestRunner(state, job), lambda send: RewardsWriter(send, state.model))
 
     return routes

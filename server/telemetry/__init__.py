@@ -1,0 +1,1 @@
+"""Ids, logs and traces of requests."""
