@@ -34,10 +34,10 @@ class ToyText:
     max_logprobs = len(WORDS)
     priorities = False
 
-    async def encode(self, text: str, *, special: bool = True) -> Prompt:  # noqa: ARG002
+    async def encode(self, text: str, *, special: bool = True, cut: bool = False) -> Prompt:  # noqa: ARG002
         return Prompt(_tokens(text) if len(text) < LONG else await asyncio.to_thread(_tokens, text), text)
 
-    def given(self, tokens: Sequence[int]) -> Prompt:
+    async def given(self, tokens: Sequence[int]) -> Prompt:
         return Prompt(tuple(tokens), self.decode(tokens))
 
     async def chat(self, chat: Chat) -> Prompt:

@@ -18,13 +18,14 @@ async def encode_prompts(body: ChatBody | CompletionsBody, text: Text) -> list[P
     if isinstance(body, ChatBody):
         chat = chat_of(body.messages, body)
         chat = replace(chat, grammar=body.grammar, skip_special_tokens=body.skip_special_tokens)
+        chat = replace(chat, cut=body.truncate_prompt_tokens is not None)
         prompts = [await text.chat(chat)]
     else:
         prompts = await asyncio.gather(*(_encode(prompt, body, text) for prompt in body.prompts))
-    return [replace(_cut(p, body, text), cache_salt=body.cache_salt, priority=body.priority) for p in prompts]
+    return [replace(await _cut(p, body, text), cache_salt=body.cache_salt, priority=body.priority) for p in prompts]
 
 
-def _cut(prompt: Prompt, body: PromptOptions, text: Text) -> Prompt:
+async def _cut(prompt: Prompt, body: PromptOptions, text: Text) -> Prompt:
     """Return the prompt with as many of its tokens as the body keeps; there is room for one more in the context."""
     keep, most = body.truncate_prompt_tokens, text.max_model_len - 1
     if keep is None:
@@ -36,7 +37,7 @@ def _cut(prompt: Prompt, body: PromptOptions, text: Text) -> Prompt:
     if keep >= len(prompt.tokens):
         return prompt
     start = len(prompt.tokens) - keep if body.truncation_side == "left" else 0
-    cut = text.given(prompt.tokens[start : start + keep])
+    cut = await text.given(prompt.tokens[start : start + keep])
     return replace(prompt, tokens=cut.tokens, text=cut.text)
 
 
@@ -52,9 +53,12 @@ def chat_of(messages: Sequence[ChatMessage], options: ChatTemplateOptions) -> Ch
 
 async def _encode(prompt: str | list[int], body: CompletionsBody, text: Text) -> Prompt:
     if isinstance(prompt, str):
-        return await text.encode(prompt, special=body.add_special_tokens)
+        cut = body.truncate_prompt_tokens is not None
+        return await text.encode(prompt, special=body.add_special_tokens, cut=cut)
     check_vocabulary(prompt, text, "prompt")
-    return text.given(prompt)
+    if len(prompt) >= text.max_model_len:  # it is refused, or cut: nobody reads its text
+        return Prompt(tuple(prompt), "")
+    return await text.given(prompt)
 
 
 def check_vocabulary(tokens: Sequence[int], text: Text, field: str) -> None:

@@ -39,7 +39,7 @@ class VllmRawReward:
 
     async def text(self, text: str | Sequence[int], *, special: bool) -> ReadText:
         if isinstance(text, str):
-            return self._read(self._text.tokens(text, special=special), "input")
+            return self._read(await self._text.encoded(text, special=special, field="input"), "input")
         unknown = [token for token in text if token >= self._text.vocab_size]
         if unknown:
             message = f"Token ids {unknown[:5]} are outside the vocabulary of {self._text.vocab_size} tokens."
@@ -48,15 +48,16 @@ class VllmRawReward:
 
     async def chat(self, messages: Sequence[Message], *, reply: bool, continued: bool, special: bool) -> ReadText:
         rendered = self._text.render(messages, reply=reply, continued=continued)
-        return self._read(self._text.tokens(rendered, special=special), "messages")
+        return self._read(await self._text.encoded(rendered, special=special, field="messages"), "messages")
 
     async def pair(self, first: str, second: str) -> ReadText:
         if self._templated:
             roles = [{"role": "query", "content": first}, {"role": "document", "content": second}]
             rendered = self._text.render(roles, reply=False)
-            return self._read(self._text.tokens(rendered, special=True), "documents")
+            return self._read(await self._text.encoded(rendered, special=True, field="documents"), "documents")
         if not self._engine.model_config.use_sep_token:  # a head made of a causal model's tokens
-            return self._read(self._text.tokens(first + second, special=True), "documents")
+            return self._read(await self._text.encoded(first + second, special=True, field="documents"), "documents")
+        await self._text.encoded(first + second, special=False, field="documents")  # refuses what is far too long
         tokens, types = paired(self._text, first, second)
         return self._read(tokens, "documents", types)
 

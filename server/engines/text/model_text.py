@@ -1,10 +1,7 @@
 """A model's tokenizer, as Transformers wrote it and vLLM loaded it."""
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
@@ -12,21 +9,18 @@ from decoders.core import Candidate, Prompt, Sampling, Tokens
 from decoders.errors import InvalidRequest
 from decoders.reply import with_objects
 from server.engines.text.continued import as_rendered, to_render
+from server.engines.text.long_texts import LONG, TokenizerThread, decoded, token_ids
 from server.engines.text.protocol import Chat, Message
 from server.engines.text.token_bytes import TokenBytes
 
 CONTEXT = 8  # last tokens of a prompt, among which there is a whole character before an incomplete one
 MAX_CHARACTER_BYTES = 4  # in UTF-8
 REPLACEMENT = "�"  # what incomplete bytes decode to
-LONG = 4096  # characters; a longer text is encoded outside the event loop
+MESSAGE = 16  # characters of a text that take as long as a chat template takes for a message
 
 
 class ModelText:
-    """A tokenizer, used in the event loop, and a copy of it for the thread that encodes long texts.
-
-    A tokenizer is not safe in two threads: a call may change its state (truncation, how special tokens are split) while
-    another one reads it. vLLM's pools of copies are safe, and are shared.
-    """
+    """A tokenizer, used in the event loop, and a copy of it in the thread for long texts."""
 
     def __init__(
         self,
@@ -45,8 +39,7 @@ class ModelText:
         template_values: What chat templates are given beside the messages.
         """
         self.tokenizer = tokenizer
-        self._thread = ThreadPoolExecutor(1, "tokenizer")
-        self._in_thread = _for_another_thread(tokenizer)
+        self._thread = TokenizerThread(tokenizer, max_model_len)
         self.max_model_len = max_model_len
         self.vocab_size = vocab_size
         self.max_logprobs = min(max_logprobs, vocab_size)
@@ -71,11 +64,15 @@ class ModelText:
     def _template(self) -> Any:
         return self._chat_template or getattr(self.tokenizer, "chat_template", None)
 
-    async def encode(self, text: str, *, special: bool = True) -> Prompt:
-        return Prompt(await self.read(text, special=special), text)
+    async def encode(self, text: str, *, special: bool = True, cut: bool = False) -> Prompt:
+        tokens = await self.encoded(text, special=special, field="prompt", cut=cut)
+        return Prompt(self._without_second_head(tokens) if special else tokens, text)
 
-    def given(self, tokens: Sequence[int]) -> Prompt:
-        return Prompt(tuple(tokens), self.decode(tokens[len(self._head) :] if self._has_head(tokens) else tokens))
+    async def given(self, tokens: Sequence[int]) -> Prompt:
+        shown = tokens[len(self._head) :] if self._has_head(tokens) else tokens
+        if len(shown) < LONG:
+            return Prompt(tuple(tokens), self.decode(shown))
+        return Prompt(tuple(tokens), await self._thread.text(shown))
 
     async def chat(self, chat: Chat) -> Prompt:
         """Return a chat as the template renders it; the tokenizer alone knows no tools and parses no answers."""
@@ -83,17 +80,17 @@ class ModelText:
             name = next(iter(chat.options))
             raise InvalidRequest(f"This model's tokenizer does not support '{name}'.", name)
         shown = to_render(chat)
-        text = self.render(shown.messages, reply=shown.turn == "new", continued=shown.turn == "continued")
-        tokens = await self._encode(text, special=False)
+        text = await self._rendered_chat(shown)
+        tokens = await self.encoded(text, special=False, field="messages", cut=chat.cut)
         return Prompt(tokens, text, as_rendered(chat, text), chat.turn == "continued")
 
     async def completion(self, text: str, *, ended: bool) -> Candidate:
         eos = self.tokenizer.eos_token_id
-        tokens = await self._encode(text, special=False)
+        tokens = await self.encoded(text, special=False, field="completions")
         return Candidate(tokens + ((eos,) if ended and eos is not None else ()), text, "stop" if ended else "length")
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
+        return decoded(self.tokenizer, tokens)
 
     def token_strs(self, tokens: Sequence[int]) -> list[str]:
         return [str(token) for token in self.tokenizer.convert_ids_to_tokens(list(tokens))]
@@ -148,7 +145,7 @@ class ModelText:
 
     def tokens(self, text: str, *, special: bool) -> Tokens:
         """Return the text's token ids, with those that the tokenizer adds by itself if `special`."""
-        return _token_ids(self.tokenizer, text, special=special)
+        return token_ids(self.tokenizer, text, special=special)
 
     def tokens_as_words(self, text: str) -> Tokens:
         """Return the text's token ids, the names of special tokens read as ordinary words where that is possible."""
@@ -159,7 +156,7 @@ class ModelText:
 
     async def read(self, text: str, *, special: bool) -> Tokens:
         """Return the text's token ids. With `special`, the tokenizer's own too, but none that the text begins with."""
-        tokens = await self._encode(text, special=special)
+        tokens = await self.encoded(text, special=special)
         return self._without_second_head(tokens) if special else tokens
 
     async def read_open(self, text: str, *, special: bool) -> tuple[Tokens, Tokens]:
@@ -203,12 +200,18 @@ class ModelText:
         of_calls = {"truncation": None, "padding": None}  # arguments of the last call, and no rules
         return {**rules, **of_calls, "split": getattr(self.tokenizer, "split_special_tokens", False)}
 
-    async def _encode(self, text: str, *, special: bool) -> Tokens:
+    async def encoded(self, text: str, *, special: bool, field: str | None = None, cut: bool = False) -> Tokens:
+        """Return a text's token ids; see `TokenizerThread.tokens`."""
         if len(text) < LONG:
             return self.tokens(text, special=special)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: _token_ids(self._in_thread, text, special=special)
-        )
+        return await self._thread.tokens(text, special=special, field=field, cut=cut)
+
+    async def _rendered_chat(self, chat: Chat) -> str:
+        def render() -> str:
+            return self.render(chat.messages, reply=chat.turn == "new", continued=chat.turn == "continued")
+
+        length = sum(MESSAGE + len(message["content"] or "") for message in chat.messages)
+        return render() if length < LONG else await self._thread.run(render)
 
     @property
     def _head(self) -> Tokens:
@@ -221,14 +224,3 @@ class ModelText:
     def _without_second_head(self, tokens: Tokens) -> Tokens:
         """Return a text's tokens without the ones put before it, if the text begins with them itself."""
         return tokens[len(self._head) :] if self._head and self._has_head(tokens[len(self._head) :]) else tokens
-
-
-def _for_another_thread(tokenizer: Any) -> Any:
-    """Return a tokenizer that another thread may use at the same time: a copy, unless this one is a pool of copies."""
-    from vllm.tokenizers.hf import ThreadSafeHFTokenizerMixin  # seconds of imports, which the toy does without
-
-    return tokenizer if isinstance(tokenizer, ThreadSafeHFTokenizerMixin) else deepcopy(tokenizer)
-
-
-def _token_ids(tokenizer: Any, text: str, *, special: bool) -> Tokens:
-    return tuple(tokenizer.encode(text, add_special_tokens=special))

@@ -17,7 +17,8 @@ class Chat:
 
     `options` are further fields of the request that say how the chat is rendered and its answers are read: `tools`,
     `tool_choice`, `chat_template_kwargs` and the like, in vLLM's names. `grammar` and `skip_special_tokens` are what
-    the request asks of the answer, which a choice of tools may have to change.
+    the request asks of the answer, which a choice of tools may have to change. `cut` says that its
+    tokens will be cut to the context.
     """
 
     messages: tuple[Message, ...]
@@ -25,6 +26,7 @@ class Chat:
     options: Mapping[str, Any] = field(default_factory=dict)
     grammar: Grammar | None = None
     skip_special_tokens: bool = True
+    cut: bool = False
 
     @property
     def tools(self) -> tuple[Mapping[str, Any], ...]:
@@ -41,10 +43,14 @@ class Text(Protocol):
     priorities: bool
     """Whether requests are served by their priority."""
 
-    async def encode(self, text: str, *, special: bool = True) -> Prompt:
-        """Return a text as the policy's tokens, with those that the tokenizer adds if `special`."""
+    async def encode(self, text: str, *, special: bool = True, cut: bool = False) -> Prompt:
+        """Return a text as the policy's tokens, with those that the tokenizer adds if `special`.
 
-    def given(self, tokens: Sequence[int]) -> Prompt:
+        Raises `InvalidRequest` for a text that is known to be too long before all of it is read; `cut` says that its
+        tokens will be cut to the context.
+        """
+
+    async def given(self, tokens: Sequence[int]) -> Prompt:
         """Return the prompt of these token ids, with the text that `encode` gives these ids for, if there is one."""
 
     async def chat(self, chat: Chat) -> Prompt:

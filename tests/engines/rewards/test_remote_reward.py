@@ -72,7 +72,7 @@ def test_a_bos_that_the_policys_tokenizer_puts_before_a_text_is_left_to_the_othe
     async def test() -> list[float]:
         prompts = [await policy.chat(Chat(({"role": "user", "content": "hi"},))), await policy.encode("<s>The")]
         assert all(prompt.text.startswith("<s>") for prompt in prompts)
-        prompts.append(policy.given(prompts[1].tokens))
+        prompts.append(await policy.given(prompts[1].tokens))
         settings = HttpReward(url=CLASSIFY, template="policy")
         remote = RemoteReward(settings, httpx.MockTransport(judge.handle), policy)
         try:

@@ -29,7 +29,7 @@ def test_ids_are_handed_over_only_where_they_are_the_same() -> None:
     split = (0, *(t for letter in "The fox" for t in encoded(policy, letter, special=False)))
     assert split != (0, *fox)
     for ids in (fox, split):
-        got, handed = read(twin, policy, text(policy).given(ids), drawn(policy))
+        got, handed = read(twin, policy, asyncio.run(text(policy).given(ids)), drawn(policy))
         assert not handed
         assert got.tokens == encoded(twin, "The fox A good dog.")
 
@@ -78,7 +78,7 @@ def test_a_prompt_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_prompt_of_token_ids_is_read_as_the_same_text(begins: bool, make: Callable[..., Any], reward: Any) -> None:
     policy = make(begins)
     prompt = completed(policy, "a good dog")
-    given = text(policy).given(prompt.tokens)
+    given = asyncio.run(text(policy).given(prompt.tokens))
     assert given == prompt
     assert prompt.tokens.count(0) == begins
     assert read(reward, policy, given, drawn(policy)) == read(reward, policy, prompt, drawn(policy))
@@ -92,7 +92,7 @@ def test_a_text_that_begins_with_the_bos_gets_no_second_one(reward: Any) -> None
     prompt = completed(policy, rendered)
     assert prompt == Prompt(chat(policy).tokens, rendered), "templated text is the chat's ids, and its text as sent"
     got, _ = read(reward, policy, prompt, drawn(policy))
-    as_ids, _ = read(reward, policy, text(policy).given(prompt.tokens), drawn(policy))
+    as_ids, _ = read(reward, policy, asyncio.run(text(policy).given(prompt.tokens)), drawn(policy))
     assert got == as_ids
     adds = encoded(reward, "") == (0,)
     assert got.tokens.count(0) == adds
@@ -102,4 +102,4 @@ def test_a_bos_that_the_tokenizer_does_not_add_is_text() -> None:
     policy = made(MARKED)
     prompt = completed(policy, "<s>The")
     assert prompt.tokens == (0, *encoded(policy, "The"))
-    assert text(policy).given(prompt.tokens) == prompt
+    assert asyncio.run(text(policy).given(prompt.tokens)) == prompt

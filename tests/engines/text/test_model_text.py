@@ -7,7 +7,8 @@ from typing import Any
 
 from vllm.tokenizers.hf import maybe_make_thread_pool
 
-from server.engines.text.model_text import LONG, ModelText
+from server.engines.text.long_texts import LONG
+from server.engines.text.model_text import ModelText
 from tests.support.templates import BEGUN, made
 
 CALLS = 5
@@ -74,4 +75,4 @@ def test_a_call_that_changes_the_tokenizer_may_run_beside_a_long_text() -> None:
 
 def test_a_pool_of_copies_is_shared_with_the_thread() -> None:
     pool = maybe_make_thread_pool(made(BEGUN), 2)
-    assert ModelText(pool, 1024, 384)._in_thread is pool
+    assert ModelText(pool, 1024, 384)._thread.tokenizer is pool
