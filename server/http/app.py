@@ -6,16 +6,16 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp
 
 from decoders.errors import DecantError
 from server.errors import UnsupportedEndpoint
-from server.http import auth, openapi
+from server.http import auth
+from server.http.base_app import App
 from server.http.errors import error_response
 from server.http.json_response import json_response
-from server.http.request_context import RequestContext
 from server.http.routes import generate, models, operations, pooling, reports, rewards, tokenize
 from server.http.schemas.server_responses import ErrorAnswer, ErrorDetail
 from server.loading import Loaded
@@ -24,15 +24,6 @@ from server.runtime.outcomes import refusal
 from server.runtime.presets import Presets
 from server.runtime.state import ServerState
 from server.settings import ServerSettings
-
-
-class App(FastAPI):
-    """A FastAPI whose every response has the request's id, those of its own handlers of errors too."""
-
-    answers_ids = True
-
-    def build_middleware_stack(self) -> ASGIApp:
-        return RequestContext(super().build_middleware_stack(), answers=self.answers_ids)
 
 
 def create_app(
@@ -49,12 +40,12 @@ def create_app(
     """
     settings = settings or ServerSettings()
     state = ServerState(loaded, settings, presets=presets or Presets())
-    app = App(title="Decant", redirect_slashes=False)
-    app.answers_ids = answers_ids
-    app.openapi_schema = openapi.document()
+    moved = settings.operations_port is not None
+    app = App(docs=settings.docs and not moved, answers_ids=answers_ids)
     app.state.server = state
-    for route in (generate, rewards, pooling, reports, models, tokenize, operations):
+    for route in (generate, rewards, pooling, reports, models, tokenize):
         app.include_router(route.router(state))
+    app.include_router(operations.router(state, metrics=settings.metrics and not moved))
     app.add_exception_handler(DecantError, _refused)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _left)
@@ -62,6 +53,14 @@ def create_app(
     if settings.api_keys_file is not None:
         keys = KeyRing(settings.api_keys_file, state.metrics)
         app.add_middleware(auth.KeyGate, keys=keys, limiter=state.limiter, refused=partial(_count, state))
+    if settings.cors_origins:  # outside of the gate: a browser's preflight request has no key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     return app
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from server.http.app import create_app
+from server.http.operations_server import OperationsServer
 from server.loading import Loaded
 from server.runtime.presets import Presets
 from server.runtime.state import ServerState
@@ -51,8 +52,12 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._started = started
         self.engine_died = False
+        self.operations: OperationsServer | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._settings.operations_port is not None:
+            self.operations = OperationsServer(self.state, self._settings)
+            await self.operations.open()
         await super().startup(sockets)
         gc.freeze()  # a full collection need not look at all that was loaded, while requests wait
         if self.started:
@@ -86,6 +91,8 @@ class Server(uvicorn.Server):
             if self.force_exit:  # a second Ctrl-C
                 await self._drain(0)
         await super().shutdown(sockets)
+        if self.operations is not None:
+            await self.operations.close()
         await self.state.aclose()
 
     async def _drain(self, seconds: float) -> None:

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def address_problems(host: str, port: int) -> Iterator[str]:
-    """Yield a line for each address that cannot be listened at, as asyncio will try it."""
+def address_problems(host: str, port: int, name: str = "") -> Iterator[str]:
+    """Yield a line for each address that cannot be listened at, as asyncio will try it.
+
+    Args:
+        name: What stands before `host` and `port` in the names of the settings.
+    """
     try:
         addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        yield f"server.host: '{host}' is no address: {error.strerror}"
+        yield f"server.{name}host: '{host}' is no address: {error.strerror}"
         return
     for family, kind, protocol, _, address in addresses:
         try:
@@ -26,12 +30,12 @@ def address_problems(host: str, port: int) -> Iterator[str]:
                 probe.bind(address)
                 probe.listen(1)
         except OSError as error:
-            yield _unbound(error, address)
+            yield _unbound(error, address, name)
 
 
-def _unbound(error: OSError, address: Any) -> str:
+def _unbound(error: OSError, address: Any, name: str) -> str:
     host, port = address[:2]
     if error.errno == errno.EADDRINUSE:
-        return f"server.port: something listens on {host} port {port} already"
+        return f"server.{name}port: something listens on {host} port {port} already"
     field = "port" if error.errno == errno.EACCES else "host"
-    return f"server.{field}: cannot listen on {host} port {port}: {error.strerror}"
+    return f"server.{name}{field}: cannot listen on {host} port {port}: {error.strerror}"

@@ -87,3 +87,5 @@ def _server(server: ServerSettings) -> Iterator[str]:
     if path is not None and not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
         yield f"server.accounting_log: cannot write {path}"
     yield from address_problems(server.host, server.port)
+    if server.operations_port is not None:
+        yield from address_problems(server.operations_host or server.host, server.operations_port, "operations_")

@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
 
 from decoders import Strategy
 from server.settings import presets
@@ -14,6 +14,7 @@ from server.settings.logs import LogSettings
 from server.settings.rewards import AnyReward, GuideReward
 from server.settings.section import EngineArgs, Section
 
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s]+)$")]
 ENGINES = ("policy", "guided")  # the names of the policy's own engines
 
 
@@ -59,6 +60,19 @@ class ServerSettings(Section):
     api_keys_file: Path | None = Field(
         None, description="Hashed keys, one a line, as `decant keys add` writes them; read again when it changes."
     )
+    docs: bool = Field(True, description="Serve /docs, /redoc and /openapi.json.")
+    metrics: bool = Field(True, description="Serve /metrics.")
+    operations_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Another port, to which /metrics, /docs, /redoc and /openapi.json move; health is told on both.",
+    )
+    operations_host: str | None = Field(None, description="The address of that port; by default `host`.")
+    cors_origins: list[Origin] = Field(
+        default_factory=list,
+        description="Web pages that browsers let ask this server, such as https://chat.example.com; * is any.",
+    )
     body_limits: BodyLimits = Field(default_factory=BodyLimits)
     accounting_log: Path | None = Field(None, description="A file of JSON lines: who used what, by key.")
     max_sequences: PositiveInt = Field(256, description="Sequences in the engine at once, all requests together.")
@@ -68,6 +82,12 @@ class ServerSettings(Section):
     max_generated_tokens: PositiveInt = Field(2**24, description="Tokens that one request may generate in all.")
     request_timeout_s: PositiveFloat = 600.0
     drain_timeout_s: float = Field(30.0, ge=0)
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> "ServerSettings":
+        if self.operations_port and self.operations_port == self.port and self.operations_host in (None, self.host):
+            raise ValueError(f"operations_port: {self.port} is the port of the API")
+        return self
 
 
 class CalibrationSettings(Section):

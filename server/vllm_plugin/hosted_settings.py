@@ -11,6 +11,13 @@ from server.settings import ClassifierReward, ProcessReward, Settings, SettingsE
 from server.settings.reading import read
 
 VARIABLE = "DECANT_CONFIG"
+VLLMS = {  # settings of the server that is vLLM's here, and its flags for them
+    "docs": ", and give --disable-fastapi-docs",
+    "metrics": "",
+    "operations_port": "",
+    "operations_host": "",
+    "cors_origins": ", and give --allowed-origins",
+}
 RENDERING = ("tool_call_parser", "reasoning_parser", "chat_template", "trust_request_chat_template")
 """What else the policy's section says: how chats are rendered and answers read."""
 
@@ -66,5 +73,8 @@ def _conflicts(settings: Settings, args: Namespace, served: str) -> Iterator[str
         yield f"logs.{name}: inside `vllm serve` the log is vLLM's: leave it out, and see VLLM_LOGGING_CONFIG_PATH"
     if settings.guided_engine is not None:
         yield "guided_engine: inside `vllm serve` guides run in its own engine; leave it out"
+    for field, instead in VLLMS.items():
+        if field in settings.server.model_fields_set:
+            yield f"server.{field}: inside `vllm serve` this is vLLM's: leave it out{instead}"
     if settings.server.api_keys_file is not None:
         yield "server.api_keys_file: inside `vllm serve` keys are vLLM's: leave it out, and give --api-key"

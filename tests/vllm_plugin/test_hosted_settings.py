@@ -54,7 +54,7 @@ def test_every_conflict_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
         policy={"model": POLICY, "name": "mine", "tool_call_parser": "hermes", "reasoning_parser": "qwen3"},
         guides={"g": {"kind": "arm", "model": POLICY}},
         guided_engine={},
-        server={"api_keys_file": str(tmp_path / "keys")},
+        server={"api_keys_file": str(tmp_path / "keys"), "operations_port": 9000, "cors_origins": ["*"], "docs": False},
     )
     with pytest.raises(SettingsError) as caught:
         hosted_settings(args("/models/other", "theirs", reasoning_parser="qwen3"), ["the engine is wrong"])
@@ -67,6 +67,9 @@ def test_every_conflict_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
         "policy.tool_call_parser is hermes",
         "guided_engine: inside",
         "server.api_keys_file: inside",
+        "server.operations_port: inside",
+        "server.cors_origins: inside",
+        "server.docs: inside",
     ):
         assert sum(line.startswith(word) for line in lines) == 1, lines
 

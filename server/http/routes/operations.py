@@ -12,8 +12,8 @@ READ = ["GET", "HEAD"]
 PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
 
 
-def router(state: ServerState) -> APIRouter:
-    """Return the routes."""
+def router(state: ServerState, *, metrics: bool = True) -> APIRouter:
+    """Return the routes, with `metrics` or without."""
     routes = APIRouter()
 
     @routes.api_route("/health", methods=READ)  # vLLM's name for it
@@ -40,8 +40,9 @@ def router(state: ServerState) -> APIRouter:
         ready = all(up.values()) and not draining
         return json_response(Readiness(ready=ready, draining=draining, engines=up), 200 if ready else 503)
 
-    @routes.api_route("/metrics", methods=READ)
-    async def metrics() -> Response:
+    async def page() -> Response:
         return Response(state.metrics.page(), headers={"content-type": PROMETHEUS})
 
+    if metrics:
+        routes.add_api_route("/metrics", page, methods=READ)
     return routes
