@@ -1,6 +1,8 @@
 """What commands do once their settings are checked: serve, and fill the calibration store."""
 
+import asyncio
 import logging
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,8 +22,10 @@ async def serve(settings: Settings, *, toy: bool) -> bool:
     """Load the models and serve them; return whether the engines were alive until the end."""
     from server.http.uvicorn_server import serve as run
     from server.runtime.presets import offered_by
+    from server.telemetry.exporting import start_tracing
     from server.warmup import warm_up
 
+    end_tracing = start_tracing(os.environ)
     loaded = _load(settings, toy=toy)
     try:
         presets = offered_by(settings, loaded.models)
@@ -36,7 +40,10 @@ async def serve(settings: Settings, *, toy: bool) -> bool:
         what = f"'{policy.name}' (guides: {guides}; rewards: {rewards})"
         _announce(settings, f"Decant serves {what} at {url}", fg="green")
 
-    return await run(loaded, settings.server, started, presets)
+    try:
+        return await run(loaded, settings.server, started, presets)
+    finally:
+        await asyncio.to_thread(end_tracing)
 
 
 def vllm_args(settings: Settings) -> list[str]:

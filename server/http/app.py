@@ -1,5 +1,6 @@
 """The app factory. It takes the loaded models as an argument; there are no globals."""
 
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
@@ -24,6 +25,8 @@ from server.runtime.outcomes import refusal
 from server.runtime.presets import Presets
 from server.runtime.state import ServerState
 from server.settings import ServerSettings
+from server.telemetry.spans import tracing
+from server.telemetry.traced_models import traced
 
 
 def create_app(
@@ -39,6 +42,8 @@ def create_app(
         answers_ids: Send `x-request-id`; the server that this app is a part of may do so itself.
     """
     settings = settings or ServerSettings()
+    if tracing():
+        loaded = replace(loaded, models=traced(loaded.models))
     state = ServerState(loaded, settings, presets=presets or Presets())
     moved = settings.operations_port is not None
     app = App(docs=settings.docs and not moved, answers_ids=answers_ids)

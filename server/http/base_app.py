@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from server.http import openapi
@@ -24,4 +25,5 @@ class App(FastAPI):
         self.answers_ids = answers_ids
 
     def build_middleware_stack(self) -> ASGIApp:
-        return RequestContext(super().build_middleware_stack(), answers=self.answers_ids)
+        paths = [route.path for route in self.routes if isinstance(route, Route)]
+        return RequestContext(super().build_middleware_stack(), paths, answers=self.answers_ids)

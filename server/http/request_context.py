@@ -1,7 +1,8 @@
-"""The outermost middleware: each request's id, and its line in the access log."""
+"""The outermost middleware: each request's id, its line in the access log, and its span."""
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -10,9 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.telemetry import request_info
 from server.telemetry.log_setup import ACCESS
 from server.telemetry.request_info import HEADER, RequestInfo
+from server.telemetry.spans import answered, server_span, tracing
 
 SHOWN = 256  # bytes of a path
 OPTIONAL = ("key", "model", "strategy", "answer", "error")  # in a line of text
+
+PROBES = ("/health", "/healthz", "/ping", "/readyz", "/metrics")  # not traced
 
 log = logging.getLogger(ACCESS)
 
@@ -25,11 +29,14 @@ class RequestContext:
     context, for each request.
 
     Args:
+        paths: Those that are served: others name no span.
         answers: Send the id as a header; where another server around this one does, there would be two.
     """
 
-    def __init__(self, app: ASGIApp, *, answers: bool = True) -> None:
+    def __init__(self, app: ASGIApp, paths: Iterable[str] = (), *, answers: bool = True) -> None:
         self._app = app
+        self._paths = frozenset(paths)
+        self._tracing = tracing()
         self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,10 +47,21 @@ class RequestContext:
         response = _Response(info, send, answers=self._answers)
         started = time.perf_counter()
         try:
-            await self._app(scope, receive, response)
+            if self._tracing and scope["path"] not in PROBES:
+                await self._traced(scope, receive, response, info)
+            else:
+                await self._app(scope, receive, response)
         finally:
             if log.isEnabledFor(logging.INFO):
                 _log(scope, info, response, time.perf_counter() - started)
+
+    async def _traced(self, scope: Scope, receive: Receive, response: "_Response", info: RequestInfo) -> None:
+        method, path = scope["method"], scope["path"]
+        with server_span(method, path, path in self._paths, Headers(scope=scope), info) as span:
+            try:
+                await self._app(scope, receive, response)
+            finally:
+                answered(span, response.status, info)
 
 
 class _Response:

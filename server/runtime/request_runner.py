@@ -25,6 +25,7 @@ from server.runtime.client import ANYONE, Client
 from server.runtime.outcomes import FORESEEN, outcome, refusal
 from server.runtime.state import ServerState
 from server.runtime.usage import Usage
+from server.telemetry import spans
 from server.telemetry.request_info import request_info
 
 log = logging.getLogger("decant")
@@ -169,6 +170,7 @@ class RequestRunner:
                 usage.admitted = True
                 queued = time.perf_counter() - admitting
                 metrics.queued(job.name, queued)
+                spans.record("queue", queued)
                 first = True
                 async with aclosing(merge(job.runs(models))) as events:
                     async for index, event in events:
@@ -178,6 +180,7 @@ class RequestRunner:
                                 first = False
                                 metrics.first_token(job.name, time.perf_counter() - job.arrived)
                         else:
+                            spans.record_choice(event)
                             request_info().add(len(job.prompts[index][0].tokens), event)
                             metrics.answered(job.name, len(job.prompts[index][0].tokens), event)
                         await writer.write(index, event)

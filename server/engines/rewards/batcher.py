@@ -3,7 +3,8 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 
 from decoders.core import Candidate, Prompt
 from decoders.errors import PublicRewardFailure
@@ -17,6 +18,8 @@ ScoreBatch = Callable[[Sequence[Pair]], Awaitable[BatchRewards]]
 class _Call:
     pairs: list[Pair]
     answer: "asyncio.Future[BatchRewards]"
+    context: Context = field(default_factory=copy_context)
+    """What its request's log lines and spans go by. The worker was started by another request, perhaps."""
 
 
 class Batcher:
@@ -77,7 +80,7 @@ class Batcher:
         for start in range(0, len(pairs), self._max_batch):
             part = pairs[start : start + self._max_batch]
             async with asyncio.timeout(self._timeout):
-                returned = await self._score(part)
+                returned = await asyncio.create_task(self._scored(part), context=batch[0].context)
             if len(returned) != len(part):
                 raise PublicRewardFailure(f"gave {len(returned)} rewards for {len(part)} completions")
             rewards += returned
@@ -85,6 +88,9 @@ class Batcher:
             own, rewards = rewards[: len(call.pairs)], rewards[len(call.pairs) :]
             if not call.answer.done():
                 call.answer.set_result(own)
+
+    async def _scored(self, pairs: Sequence[Pair]) -> BatchRewards:
+        return await self._score(pairs)
 
 
 def _fail(call: _Call, error: Exception) -> None:

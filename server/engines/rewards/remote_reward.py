@@ -14,6 +14,7 @@ from server.engines.rewards.batcher import Pair
 from server.engines.rewards.remote_shapes import RemoteRequest, shape_of
 from server.engines.text.model_text import ModelText
 from server.settings import HttpReward, SettingsError
+from server.telemetry.spans import call_answered, http_call
 
 RETRY_AFTER = 0.2  # seconds, doubled after each further attempt
 RETRIED = frozenset({429, 502, 503})
@@ -69,7 +70,11 @@ class RemoteReward:
         for attempt in range(self._settings.retries + 1):
             last = attempt == self._settings.retries
             try:
-                async with self._client.stream("POST", url, json=body) as answer:
+                async with (
+                    http_call("POST", url, attempt) as (span, headers),
+                    self._client.stream("POST", url, json=body, headers=headers) as answer,
+                ):
+                    call_answered(span, answer.status_code)
                     if answer.status_code == httpx.codes.OK:
                         return await self._whole(answer)
                     if last or answer.status_code not in RETRIED:
