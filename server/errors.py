@@ -4,6 +4,7 @@ ServiceError
 ├── Unauthorized
 ├── StrategyNotAllowed
 ├── RateLimited
+├── UnknownHost
 ├── UnknownModel
 ├── UnknownReport
 ├── UnsupportedEndpoint
@@ -40,6 +41,10 @@ class RateLimited(ServiceError):
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
         self.retry_after = max(1, math.ceil(seconds))
+
+
+class UnknownHost(ServiceError):
+    """The request is for a host of another name."""
 
 
 class UnknownModel(ServiceError):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from server.http.app import create_app
+from server.http.host_gate import HostGate, allowed_hosts
 from server.http.operations_server import OperationsServer
 from server.loading import Loaded
 from server.runtime.presets import Presets
@@ -36,6 +37,9 @@ class Server(uvicorn.Server):
         self, loaded: Loaded, settings: ServerSettings, started: Callable[[str], None], presets: Presets | None = None
     ) -> None:
         app = create_app(loaded, settings, presets)
+        names = allowed_hosts(settings)
+        if names is not None:
+            app.add_middleware(HostGate, names=names)
         super().__init__(
             uvicorn.Config(
                 app,

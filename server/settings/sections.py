@@ -73,6 +73,11 @@ class ServerSettings(Section):
         default_factory=list,
         description="Web pages that browsers let ask this server, such as https://chat.example.com; * is any.",
     )
+    allowed_hosts: list[str] | None = Field(
+        None,
+        description="Names that a request's `Host` may have, besides localhost and addresses; without keys, a server "
+        "that listens on this machine alone allows no other, and any other server all.",
+    )
     body_limits: BodyLimits = Field(default_factory=BodyLimits)
     accounting_log: Path | None = Field(None, description="A file of JSON lines: who used what, by key.")
     max_sequences: PositiveInt = Field(256, description="Sequences in the engine at once, all requests together.")
