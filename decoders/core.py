@@ -20,7 +20,7 @@ class Prompt:
     what it may call; both as OpenAI's API has them. `continues` says that the last message is the beginning of the
     assistant's turn, which the policy continues. `parser` takes answers apart; without one an answer is its text.
     Requests of one `cache_salt` share what engines keep of prompts, and with no other; those of a lower `priority` are
-    served first, where the policy's engine goes by priority.
+    served first, where the policy's engine goes by priority. Draws of a request with `turns` ask them for places.
     """
 
     tokens: Tokens
@@ -31,6 +31,7 @@ class Prompt:
     parser: AnswerParser | None = field(default=None, compare=False)
     cache_salt: str | None = field(default=None, compare=False)
     priority: int = field(default=0, compare=False)
+    turns: "Turns | None" = field(default=None, compare=False)
 
     def reply(self, candidate: "Candidate") -> Reply:
         """Return a completion of this prompt taken apart."""
@@ -206,3 +207,13 @@ class Rng(Protocol):
 
     def fork(self) -> "Rng":
         """Return independent randomness for concurrent work, whose order of draws is not known."""
+
+
+class Turns(Protocol):
+    """The places of a request that draws many sequences: how many it may draw at once changes with the server's load."""
+
+    async def take(self, sequences: int, tokens: int) -> int:
+        """Wait until one or more of `sequences`, of up to `tokens` each, may be drawn; return how many."""
+
+    def end(self, sequences: int) -> None:
+        """Give back the places of so many sequences, which have ended."""

@@ -17,6 +17,7 @@ from decoders.errors import InvalidRequest, UnreadableText
 from server.engines.entropy.load import refusal
 from server.engines.entropy.request_args import EntropyArgs
 from server.engines.guided.plan import Plan
+from server.engines.parted_draws import draw_in_parts
 from server.engines.remote import Elsewhere
 from server.engines.request_outputs import RequestOutputs
 from server.engines.sampling_params import sampling_params
@@ -53,12 +54,35 @@ class PolicyEngines:
         detokenize: bool = True,
         entropy: EntropyArgs | None = None,
     ) -> AsyncGenerator[tuple[int, Candidate]]:
-        """Draw as `Policy.sample` does, by one engine request.
+        """Draw as `Policy.sample` does, by one engine request; of a prompt with `turns`, by several if need be.
 
         Args:
             detokenize: Without it, candidates have no texts, and no stop string ends them: an `AnswerReader` adds both.
             entropy: A threshold that may end a completion by one of its signals, which is then the last token.
         """
+
+        def part(first: int, count: int) -> AsyncGenerator[tuple[int, Candidate]]:
+            # The engine gives the j-th of n samples the seed s + j, so the parts' samples are those of the whole.
+            own = None if seed is None else seed + first
+            return self._draw(prompt, count, sampling, own, pieces=pieces, detokenize=detokenize, entropy=entropy)
+
+        turns = prompt.turns
+        drawn = part(0, n) if turns is None else draw_in_parts(n, sampling.max_tokens, turns, part)
+        async with aclosing(drawn) as items:
+            async for item in items:
+                yield item
+
+    async def _draw(
+        self,
+        prompt: Prompt,
+        n: int,
+        sampling: Sampling,
+        seed: int | None,
+        *,
+        pieces: bool,
+        detokenize: bool,
+        entropy: EntropyArgs | None,
+    ) -> AsyncGenerator[tuple[int, Candidate]]:
         grammar = sampling.grammar
         field = None if grammar is None else "sampling.grammar"
         with engine_errors("policy", field):
