@@ -10,7 +10,7 @@ CLIENTS = .venv-clients
 NODE    = tests/clients/node_modules
 
 .DEFAULT_GOAL := help
-.PHONY: help install clients demo serve test check format garden sentiment guides speed dashboard image-check \
+.PHONY: help install clients demo serve test check format garden sentiment guides speed fairness dashboard image-check \
 	monitoring-check clean
 
 help:  ## Show this list
@@ -77,6 +77,9 @@ guides: $(READY)  ## Rebuild the demo's guides
 
 speed: $(READY)  ## Compare speed with vLLM: make speed MEASURES='plain tiny best_of_n'
 	$(BIN)/python -m evaluation.speed $(MEASURES)
+
+fairness: $(READY)  ## Measure plain requests alone and beside wide ones
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(BIN)/python -m evaluation.fairness
 
 dashboard: $(READY)  ## Write Grafana's dashboard from docker/checks/panels.py
 	$(BIN)/python -m docker.checks.dashboard

@@ -210,7 +210,7 @@ class Rng(Protocol):
 
 
 class Turns(Protocol):
-    """The places of a request that draws many sequences: how many it may draw at once changes with the server's load."""
+    """The places of a request that draws many sequences: how many it has at once changes with the server's load."""
 
     async def take(self, sequences: int, tokens: int) -> int:
         """Wait until one or more of `sequences`, of up to `tokens` each, may be drawn; return how many."""

@@ -75,7 +75,7 @@ class Overloaded(ServiceError):
     """There is no place for the request now; there may be one in `retry_after` seconds.
 
     Args:
-        reason: `queue_full` or `draining`.
+        reason: `queue_full`, `wait_too_long` or `draining`.
     """
 
     def __init__(self, message: str, reason: str, retry_after: int) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Report = Callable[[str], None]
 POLICY, GUIDED = ENGINES
+MOST_SEQUENCES = 1024  # of a batch: vLLM has buffers for as many
 log = logging.getLogger("decant")
 
 
@@ -210,15 +211,19 @@ def _policy_engines(settings: Settings) -> "tuple[dict[str, Start], Plan | None]
         from server.engines.remote import handshake
 
         return {POLICY: handshake.prepare(settings.policy)}, None
+    # What admission lets in runs at once: vLLM's own queue, of 128 by default here, knows neither lanes nor clients.
+    places = min(settings.server.max_sequences, MOST_SEQUENCES)
     if settings.guided_engine is None:
         arguments, made = policy_arguments(settings.policy, settings.guides)
-        return {POLICY: seam.prepare(model, arguments, stats=True)}, made
+        return {POLICY: seam.prepare(model, arguments, stats=True, max_num_seqs=places)}, made
     plain, _ = policy_arguments(settings.policy, {})
     own = settings.policy.engine
     second = settings.policy.model_copy(update={"engine": {**own, **settings.guided_engine}})
     arguments, made = policy_arguments(second, settings.guides)
-    starts = {POLICY: seam.prepare(model, plain, stats=True), GUIDED: seam.prepare(model, arguments, stats=False)}
-    return starts, made
+    return {
+        POLICY: seam.prepare(model, plain, stats=True, max_num_seqs=places),
+        GUIDED: seam.prepare(model, arguments, stats=False, max_num_seqs=places),
+    }, made
 
 
 def policy_arguments(policy: PolicySettings, guides: Mapping[str, AnyGuide]) -> "tuple[EngineArgs, Plan | None]":

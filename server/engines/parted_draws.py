@@ -1,7 +1,7 @@
 """Draws of several samples in parts, as the request's places allow."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from decoders.core import Candidate, Turns
@@ -19,32 +19,57 @@ async def draw_in_parts(n: int, tokens: int, turns: Turns, draw: Callable[[int, 
         draw: draws a part, given the index of its first sample and how many it has. What a sample is must not depend on
             the part that it is in: then an answer does not depend on how busy the server was.
     """
-    count = await turns.take(n, tokens)
-    if count == n:
-        async with aclosing(_part(0, n, turns, draw)) as items:
+    held = 0
+
+    async def take(wanted: int) -> int:
+        nonlocal held
+        taken = await turns.take(wanted, tokens)
+        held += taken
+        return taken
+
+    async def part(first: int, count: int) -> Drawn:
+        nonlocal held
+        async with aclosing(draw(first, count)) as items:
+            async for index, candidate in items:
+                if candidate.finish is not None:
+                    held -= 1
+                    turns.end(1)
+                yield first + index, candidate
+
+    try:
+        count = await take(n)
+        drawn = part(0, n) if count == n else _merged(n, count, take, part)
+        async with aclosing(drawn) as items:
             async for item in items:
                 yield item
-        return
+    finally:
+        if held:
+            turns.end(held)
+
+
+async def _merged(
+    n: int, count: int, take: Callable[[int], Awaitable[int]], part: Callable[[int, int], Drawn]
+) -> Drawn:
+    """Yield what parts draw at the same time; the first has `count` samples, the others as many as `take` gives."""
     queue: asyncio.Queue[tuple[int, Candidate] | None] = asyncio.Queue()
 
     async def pump(first: int, count: int) -> None:
         try:
-            async with aclosing(_part(first, count, turns, draw)) as items:
+            async with aclosing(part(first, count)) as items:
                 async for item in items:
                     queue.put_nowait(item)
         finally:
             queue.put_nowait(None)
 
     async def begin() -> None:
-        first = 0
+        first, taken = 0, count
         try:
-            taken = count
             while True:
                 tasks.append(asyncio.create_task(pump(first, taken)))
                 first += taken
                 if first == n:
                     break
-                taken = await turns.take(n - first, tokens)
+                taken = await take(n - first)
         finally:
             queue.put_nowait(None)
 
@@ -53,9 +78,9 @@ async def draw_in_parts(n: int, tokens: int, turns: Turns, draw: Callable[[int, 
     try:
         ended = 0
         while ended < len(tasks):
-            item = await queue.get()
-            if item is not None:
-                yield item
+            came = await queue.get()
+            if came is not None:
+                yield came
                 continue
             ended += 1
             for task in tasks:
@@ -65,17 +90,3 @@ async def draw_in_parts(n: int, tokens: int, turns: Turns, draw: Callable[[int, 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _part(first: int, count: int, turns: Turns, draw: Callable[[int, int], Drawn]) -> Drawn:
-    left = count
-    try:
-        async with aclosing(draw(first, count)) as items:
-            async for index, candidate in items:
-                if candidate.finish is not None:
-                    left -= 1
-                    turns.end(1)
-                yield first + index, candidate
-    finally:
-        if left:
-            turns.end(left)

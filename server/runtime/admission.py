@@ -1,9 +1,9 @@
 """Admission: which requests may run now, which wait, and which are refused.
 
-Requests are in two lanes. A narrow one holds all its places until its end. A wide one takes places for the sequences that
-it is about to draw, and gives each back when that sequence ends: so it can be held to few sequences at a time without
-that its answer changes. While narrow requests are there, the wide ones together have `wide_share` places, which the
-narrow ones leave them; else they have all but a few, so that the next narrow request finds a place at once.
+Requests are in two lanes. A narrow one holds all its places until its end. A wide one takes places for the sequences
+that it is about to draw, and gives each back when that sequence ends: so its width can change, and its answer does not.
+While narrow requests are there, the wide ones together have `wide_share` places, which the narrow ones leave them; else
+they have all but a few, so that the next narrow request finds a place at once.
 
 In a lane flows are served by start-time fair queueing, and in a flow requests by priority and age.
 """
@@ -86,14 +86,15 @@ class Admission:
         self._inside += 1
         try:
             await self.take(place, width, 1 if lane.wide else width, tokens, entering=True)
-            place.charge(extra)
+            place.correct(place.charged + extra)
             clock = asyncio.get_running_loop().time
             started = clock()
             try:
                 yield place
             finally:
                 self._seconds += 0.1 * (clock() - started - self._seconds)
-                place.settle()
+                if place.used is not None:
+                    place.correct(place.used)
                 self.release(place, place.held)
         finally:
             self._inside -= 1
@@ -193,9 +194,10 @@ class Admission:
 
     def _wake_when_calm(self) -> None:
         """Let wide requests in once the narrow ones are gone for long enough, although nothing ends then."""
-        if self._wake is None and self._wide.queue and not (self._narrow.running or self._narrow.queue):
-            if (wait := self._there_until - _now()) > 0:
-                self._wake = asyncio.get_running_loop().call_later(wait, self._calm)
+        if self._wake is not None or not self._wide.queue or self._narrow.running or self._narrow.queue:
+            return
+        if (wait := self._there_until - _now()) > 0:
+            self._wake = asyncio.get_running_loop().call_later(wait, self._calm)
 
     def _calm(self) -> None:
         self._wake = None

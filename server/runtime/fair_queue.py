@@ -4,9 +4,9 @@
     next = the flow with the smallest S; v = S(next)
     F(f) = S(f) + cost / weight(f)  when work of f starts; S(f) = F(f) while f has more
 
-Law: of two flows that both have work waiting, the costs that started, each over its flow's weight, differ by at most the
+Law: while two flows both have work waiting, the costs that start, each over its flow's weight, differ by at most the
 largest cost of one piece of each, over its weight. So no flow waits for ever. What breaks it: a cost is an estimate
-until the work has ended. `settle` corrects it then, so the costs of running work are added to the bound.
+until the work has ended. `settle` corrects it then, so the bound grows by the errors of those that have not.
 
 Goyal, Vin and Cheng, Start-time fair queueing, SIGCOMM 1996.
 """

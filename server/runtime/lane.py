@@ -51,14 +51,14 @@ class Place:
         self._source.release(self, sequences)
 
     def charge(self, cost: float) -> None:
-        """Charge the request's flow with tokens that it will probably cost."""
+        """Charge the request's flow with the tokens that sequences which start now will probably cost."""
         self.lane.queue.charge(self.flow, self.weight, cost)
         self.charged += cost
 
-    def settle(self) -> None:
-        """Correct the flow's charge, where it is known what the request has cost."""
-        if self.used is not None:
-            self.lane.queue.settle(self.flow, self.used - self.charged)
+    def correct(self, cost: float) -> None:
+        """Change what the request's flow is charged with to `cost`."""
+        self.lane.queue.settle(self.flow, cost - self.charged)
+        self.charged = cost
 
 
 @dataclass(eq=False, slots=True)

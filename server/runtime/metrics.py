@@ -24,6 +24,7 @@ REASONS = (
     "strategy_not_allowed",
     "rate_limited",
     "queue_full",
+    "wait_too_long",
     "draining",
     "engine_dead",
 )

@@ -9,11 +9,11 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from decoders.core import Prompt, Rng, Sampling
+from decoders.core import Prompt, Rng, Sampling, Turns
 from decoders.errors import DecantError, InvalidRequest
 from decoders.events import Event, Run, Step
 from decoders.models import Models
@@ -22,6 +22,7 @@ from decoders.rng import SeededRng
 from decoders.sample import Draw
 from server.errors import RequestTimeout
 from server.runtime.client import ANYONE, Client
+from server.runtime.lane import Place
 from server.runtime.outcomes import FORESEEN, outcome, refusal
 from server.runtime.state import ServerState
 from server.runtime.usage import Usage
@@ -93,10 +94,10 @@ class Job:
         steps_are_all = isinstance(self.strategy, Draw) and self.prompts[0][1].stream
         return Usage(read, self.max_generated, self.read_rewards, steps_are_all=steps_are_all)
 
-    def runs(self, models: Models) -> list[Run]:
-        """Start one run for each prompt, with a random stream of its own."""
+    def runs(self, models: Models, turns: Turns | None) -> list[Run]:
+        """Start one run for each prompt, with a random stream of its own; their draws ask `turns` for places."""
         return [
-            self.strategy.decode(prompt, models, sampling, SeededRng(self.seed, stream=i))
+            self.strategy.decode(replace(prompt, turns=turns), models, sampling, SeededRng(self.seed, stream=i))
             for i, (prompt, sampling) in enumerate(self.prompts)
         ]
 
@@ -166,13 +167,13 @@ class RequestRunner:
         admitting = time.perf_counter()
         sequences = usage.sequences = await job.max_sequences(models)
         with self._within_limits():
-            async with state.admission.place(sequences, job.prompts[0][0].priority):
+            async with self._place(sequences) as place:
                 usage.admitted = True
                 queued = time.perf_counter() - admitting
                 metrics.queued(job.name, queued)
                 spans.record("queue", queued)
                 first = True
-                async with aclosing(merge(job.runs(models))) as events:
+                async with aclosing(merge(job.runs(models, place.turns))) as events:
                     async for index, event in events:
                         usage.add(index, event)
                         if isinstance(event, Step):
@@ -184,7 +185,20 @@ class RequestRunner:
                             request_info().add(len(job.prompts[index][0].tokens), event)
                             metrics.answered(job.name, len(job.prompts[index][0].tokens), event)
                         await writer.write(index, event)
+                place.used = usage.prompt_tokens + usage.generated_tokens
                 await writer.finish(queued)
+
+    def _place(self, sequences: int) -> AbstractAsyncContextManager[Place]:
+        """Wait for a place among the requests of all clients."""
+        job = self._job
+        return self._state.admission.place(
+            sequences,
+            job.prompts[0][0].priority,
+            tokens=max(sampling.max_tokens for _, sampling in job.prompts),
+            extra=self._usage.prompt_tokens,
+            flow=job.client.name,
+            weight=job.client.weight,
+        )
 
     @contextmanager
     def _within_limits(self) -> Iterator[None]:

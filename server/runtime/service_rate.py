@@ -9,12 +9,12 @@ LEAST = 8  # starts that a rate needs
 class ServiceRate:
     """Cost per second that a queue's work starts with, while work waits: a moving average.
 
-    It is in the cost that the work is charged as it starts, so that it turns the charges of those that wait into seconds.
+    It is in the cost that work is charged as it starts, so that it turns the charges of what waits into seconds.
     """
 
     def __init__(self) -> None:
-        self._cost = self._seconds = self._starts = 0.0
-        self._last = 0.0
+        self._cost = self._seconds = self._last = 0.0
+        self._starts = 0
 
     def waiting_since(self, now: float) -> None:
         """Begin to measure: the first work waits. Times are in seconds of one clock."""
@@ -26,7 +26,7 @@ class ServiceRate:
         left = math.exp(-passed / MEMORY)
         self._cost = self._cost * left + cost
         self._seconds = self._seconds * left + passed
-        self._starts = self._starts * left + 1
+        self._starts += 1
         self._last = now
 
     def seconds(self, cost: float) -> float | None:

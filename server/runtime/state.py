@@ -37,11 +37,18 @@ class ServerState:
     """Unix time of the server's start, in seconds."""
 
     def __post_init__(self) -> None:
-        self.admission = Admission(self.settings.max_sequences, self.settings.max_queue)
-        if self.settings.accounting_log is not None:
-            self.accounting = AccountingLog(self.settings.accounting_log, self.metrics.accounting_lost)
+        settings = self.settings
+        self.admission = Admission(
+            settings.max_sequences,
+            settings.max_queue,
+            narrow=settings.narrow_sequences,
+            wide_share=settings.wide_share,
+            max_wait=settings.max_wait_s,
+        )
+        if settings.accounting_log is not None:
+            self.accounting = AccountingLog(settings.accounting_log, self.metrics.accounting_lost)
         guides = self.loaded.models.policy.guides
-        self.metrics.watch(self.loaded.up, lambda: self.admission.queued, self.settings.max_queue, guides)
+        self.metrics.watch(self.loaded.up, lambda: self.admission.queued, settings.max_queue, guides)
 
     @property
     def model(self) -> str:

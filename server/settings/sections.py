@@ -82,6 +82,15 @@ class ServerSettings(Section):
     accounting_log: Path | None = Field(None, description="A file of JSON lines: who used what, by key.")
     max_sequences: PositiveInt = Field(256, description="Sequences in the engine at once, all requests together.")
     max_queue: int = Field(1024, ge=0, description="Requests that may wait for a place; more are refused with 503.")
+    max_wait_s: PositiveFloat = Field(
+        120.0, description="Seconds that a request may wait for a place; one that would wait longer gets 503 at once."
+    )
+    narrow_sequences: PositiveInt = Field(
+        8, description="Requests of at most so many sequences are narrow: they have a lane of their own."
+    )
+    wide_share: PositiveInt = Field(
+        16, description="Sequences that all wide requests together may draw while there are narrow ones."
+    )
     max_prompts: PositiveInt = Field(256, description="Prompts in one completions request.")
     max_candidates: PositiveInt = Field(16384, description="Candidates, or blocks, that one request may draw.")
     max_generated_tokens: PositiveInt = Field(2**24, description="Tokens that one request may generate in all.")

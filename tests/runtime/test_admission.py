@@ -49,17 +49,17 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def test_first_come_first_served_and_the_wide_are_not_overtaken() -> None:
+def test_first_come_first_served_and_no_narrow_request_is_overtaken() -> None:
     async def test() -> None:
-        visitors = Visitors(Admission(3, 10))
-        for name, width in {"a": 2, "wide": 3, "b": 1, "c": 1}.items():
+        visitors = Visitors(Admission(3, 10, narrow=2, wide_share=1))
+        for name, width in {"a": 2, "two": 2, "b": 1, "c": 1}.items():
             await visitors.come(name, width)
         assert visitors.inside == ["a"]  # b would fit, but is behind
         assert visitors.admission.queued == 3
         visitors.go("a")
         await settled()
-        assert visitors.inside == ["wide"]
-        visitors.go("wide")
+        assert visitors.inside == ["two", "b"]
+        visitors.go("two")
         await settled()
         assert visitors.inside == ["b", "c"]
         visitors.go("b")
@@ -79,16 +79,18 @@ def test_a_request_wider_than_all_places_takes_them_all() -> None:
         visitors.go("huge")
         await settled()
         assert visitors.inside == ["small"]
+        visitors.go("small")
+        await settled()
 
     asyncio.run(test())
 
 
 def test_when_one_leaves_the_queue_those_behind_may_fit() -> None:
     async def test() -> None:
-        visitors = Visitors(Admission(3, 10))
-        for name, width in {"a": 2, "wide": 3, "b": 1}.items():
+        visitors = Visitors(Admission(3, 10, narrow=2, wide_share=1))
+        for name, width in {"a": 2, "two": 2, "b": 1}.items():
             await visitors.come(name, width)
-        visitors.tasks["wide"].cancel()
+        visitors.tasks["two"].cancel()
         await settled()
         assert visitors.inside == ["a", "b"]
         for name in "ab":
@@ -109,6 +111,10 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
         assert caught.value.reason == "queue_full"
         assert 1 <= caught.value.retry_after <= 60
         assert visitors.admission.queued == 2
+        for task in visitors.tasks.values():
+            task.cancel()
+        await settled()
+        assert visitors.admission.idle
 
     asyncio.run(test())
 
@@ -146,13 +152,14 @@ def test_places_are_never_lost_nor_given_twice(acts: list[tuple[str, int, int]])
         leave: list[asyncio.Event] = []
 
         async def visit(i: int) -> None:
-            async with admission.place(widths[i]):
-                held[0] += widths[i]
+            async with admission.place(widths[i]) as place:
+                own = place.held
+                held[0] += own
                 assert held[0] <= 3
                 try:
                     await leave[i].wait()
                 finally:
-                    held[0] -= widths[i]
+                    held[0] -= own
 
         for act, i, width in acts:
             if act == "come":

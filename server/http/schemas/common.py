@@ -54,7 +54,10 @@ class PromptOptions(BaseModel, frozen=True, extra="forbid"):
         None, min_length=1, max_length=1024, description="Only requests with the same one share cached prefixes."
     )
     priority: int = Field(
-        0, ge=-(2**31), lt=2**31, description="A lower one is served first, where the engine goes by priority."
+        0,
+        ge=-(2**31),
+        lt=2**31,
+        description="A lower one is served first of its key's requests, where the engine goes by priority.",
     )
     prompt_logprobs: int | None = Field(
         None, ge=0, le=MAX_LOGPROBS, description="Add the prompt's log-probabilities and so many likeliest tokens."
