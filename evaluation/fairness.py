@@ -1,6 +1,6 @@
 """What wide requests do to narrow ones: plain requests alone, and beside clients that each ask for the best of 64.
 
-    python -m evaluation.fairness [--seconds 20] [--plain 4] [--wide 16] [--wide-share 16] [--picture fairness.png]
+    python -m evaluation.fairness [--seconds 20] [--plain 4] [--wide 16] [--wide-share 8] [--picture fairness.png]
 
 A tiny random model serves, on a real engine. Each client sends its next request when it has an answer. The first fifth
 of each part does not count.

@@ -53,6 +53,8 @@ class Loaded:
     """Rewards whose models run here, as pooling models, by name."""
     hosted: bool = False
     """Whether another server runs the policy's engine, and ends it."""
+    on_cpu: bool = False
+    """Whether the policy runs on a CPU, where each sequence of a batch slows all others."""
 
     def up(self) -> dict[str, bool]:
         """Return whether each engine is alive."""
@@ -179,7 +181,8 @@ def _load(settings: Settings, made: Prepared, report: Report, host: Host | None 
         if failure is not None:
             log.error("engines or rewards that had started could not be closed", exc_info=failure)
         raise
-    return Loaded(Models(policy, rewards, store), text, kinds, engines, closers, raw, hosted=host is not None)
+    models, hosted = Models(policy, rewards, store), host is not None
+    return Loaded(models, text, kinds, engines, closers, raw, hosted=hosted, on_cpu=seam.on_cpu())
 
 
 def _reward_engines(settings: Settings, problems: list[str]) -> "tuple[dict[str, Start], dict[str, str]]":

@@ -89,6 +89,11 @@ def configure(model: str, arguments: EngineArgs) -> tuple[EngineArgs, VllmConfig
     return values, config
 
 
+def on_cpu() -> bool:
+    """Return whether engines run on this machine's CPU."""
+    return bool(current_platform.is_cpu())
+
+
 def start_all(starts: Mapping[str, Start], engines: dict[str, Engine]) -> None:
     """Start engines, and put each into `engines` when it is up.
 

@@ -16,6 +16,7 @@ from server.runtime.running import RunningRequests
 from server.settings import ServerSettings
 
 BODY_THREADS = 2
+CPU_SHARE = 8  # places of wide requests beside narrow ones: with more, the narrow ones would take over twice their time
 
 
 @dataclass
@@ -42,7 +43,8 @@ class ServerState:
             settings.max_sequences,
             settings.max_queue,
             narrow=settings.narrow_sequences,
-            wide_share=settings.wide_share,
+            wide_share=settings.wide_share
+            or (CPU_SHARE if self.loaded.on_cpu else max(1, settings.max_sequences // 2)),
             max_wait=settings.max_wait_s,
         )
         if settings.accounting_log is not None:

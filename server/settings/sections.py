@@ -88,8 +88,10 @@ class ServerSettings(Section):
     narrow_sequences: PositiveInt = Field(
         8, description="Requests of at most so many sequences are narrow: they have a lane of their own."
     )
-    wide_share: PositiveInt = Field(
-        16, description="Sequences that all wide requests together may draw while there are narrow ones."
+    wide_share: PositiveInt | None = Field(
+        None,
+        description="Sequences that all wide requests together may draw while there are narrow ones; by default 8 on a "
+        "CPU, and half of `max_sequences` on a GPU.",
     )
     max_prompts: PositiveInt = Field(256, description="Prompts in one completions request.")
     max_candidates: PositiveInt = Field(16384, description="Candidates, or blocks, that one request may draw.")
