@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 Report = Callable[[str], None]
 POLICY, GUIDED = ENGINES
-MOST_SEQUENCES = 1024  # of a batch: vLLM has buffers for as many
 log = logging.getLogger("decant")
 
 
@@ -53,8 +52,7 @@ class Loaded:
     """Rewards whose models run here, as pooling models, by name."""
     hosted: bool = False
     """Whether another server runs the policy's engine, and ends it."""
-    on_cpu: bool = False
-    """Whether the policy runs on a CPU, where each sequence of a batch slows all others."""
+    on_cpu: bool = False  # where each sequence of a batch slows all others
 
     def up(self) -> dict[str, bool]:
         """Return whether each engine is alive."""
@@ -181,8 +179,8 @@ def _load(settings: Settings, made: Prepared, report: Report, host: Host | None 
         if failure is not None:
             log.error("engines or rewards that had started could not be closed", exc_info=failure)
         raise
-    models, hosted = Models(policy, rewards, store), host is not None
-    return Loaded(models, text, kinds, engines, closers, raw, hosted=hosted, on_cpu=seam.on_cpu())
+    on_cpu = settings.policy.url is None and seam.on_cpu()
+    return Loaded(Models(policy, rewards, store), text, kinds, engines, closers, raw, host is not None, on_cpu)
 
 
 def _reward_engines(settings: Settings, problems: list[str]) -> "tuple[dict[str, Start], dict[str, str]]":
@@ -207,26 +205,21 @@ def _policy_engines(settings: Settings) -> "tuple[dict[str, Start], Plan | None]
     """Return what starts the policy's engine, with the guides in it or in a second one."""
     from server.engines import vllm_seam as seam
     from server.engines.chat_rendering import check_parsers
+    from server.engines.remote import handshake
 
     check_parsers(settings.policy)
     model = settings.policy.model
     if settings.policy.url is not None:
-        from server.engines.remote import handshake
-
         return {POLICY: handshake.prepare(settings.policy)}, None
-    # What admission lets in runs at once: vLLM's own queue, of 128 by default here, knows neither lanes nor clients.
-    places = min(settings.server.max_sequences, MOST_SEQUENCES)
+    batch = seam.batch_arguments(settings.server.max_sequences)
     if settings.guided_engine is None:
         arguments, made = policy_arguments(settings.policy, settings.guides)
-        return {POLICY: seam.prepare(model, arguments, stats=True, max_num_seqs=places)}, made
+        return {POLICY: seam.prepare(model, arguments, stats=True, **batch)}, made
     plain, _ = policy_arguments(settings.policy, {})
-    own = settings.policy.engine
-    second = settings.policy.model_copy(update={"engine": {**own, **settings.guided_engine}})
+    second = settings.policy.model_copy(update={"engine": {**settings.policy.engine, **settings.guided_engine}})
     arguments, made = policy_arguments(second, settings.guides)
-    return {
-        POLICY: seam.prepare(model, plain, stats=True, max_num_seqs=places),
-        GUIDED: seam.prepare(model, arguments, stats=False, max_num_seqs=places),
-    }, made
+    second_start = seam.prepare(model, arguments, stats=False, **batch)
+    return {POLICY: seam.prepare(model, plain, stats=True, **batch), GUIDED: second_start}, made
 
 
 def policy_arguments(policy: PolicySettings, guides: Mapping[str, AnyGuide]) -> "tuple[EngineArgs, Plan | None]":

@@ -89,6 +89,14 @@ def configure(model: str, arguments: EngineArgs) -> tuple[EngineArgs, VllmConfig
     return values, config
 
 
+def batch_arguments(places: int) -> EngineArgs:
+    """Return engine arguments with which all sequences run at once that admission lets in.
+
+    Otherwise they wait in the engine's queue, which knows neither lanes nor clients.
+    """
+    return {"max_num_seqs": min(places, 1024)}
+
+
 def on_cpu() -> bool:
     """Return whether engines run on this machine's CPU."""
     return bool(current_platform.is_cpu())
