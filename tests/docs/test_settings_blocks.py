@@ -44,7 +44,7 @@ def test_the_settings_that_the_readme_shows_are_the_defaults_where_it_says_what_
     assert defaults is not None
     for section in ("server", "calibration"):
         for name, value in shown[section].items():
-            if name not in ("api_keys_file", "accounting_log", "store"):
+            if name not in ("api_keys_file", "accounting_log", "store", "wide_share"):
                 assert defaults.model_dump()[section][name] == value, name
 
 
