@@ -225,6 +225,7 @@ class RequestRunner:
             state.accounting.write(
                 {
                     "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    "request_id": request_info().id,
                     "key": job.client.name or None,
                     "model": job.model or state.model,
                     "strategy": job.name,

@@ -86,6 +86,8 @@ def kind(block: Block) -> str | None:
         return "client" if "openai" in block.text else "training"
     if block.language == "sh" and block.text.startswith("curl ") and "127.0.0.1:8000" in block.text:
         return "curl"
+    if block.language == "sh" and all(line.startswith("decant keys ") for line in block.text.splitlines()):
+        return "keys"
     if block.language == "sh" and all(line.startswith("decant ") for line in block.text.splitlines()):
         return "command"
     return None

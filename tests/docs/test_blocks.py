@@ -13,7 +13,20 @@ from tests.docs.asking import shape
 from tests.docs.blocks import ROOT, Block, blocks, extract, kind, of, pages
 from tests.docs.unrun import UNRUN
 
-RUNNERS = {"answer", "api", "bodies", "client", "clients", "command", "compose", "curl", "page", "settings", "training"}
+RUNNERS = {
+    "answer",
+    "api",
+    "bodies",
+    "client",
+    "clients",
+    "command",
+    "compose",
+    "curl",
+    "keys",
+    "page",
+    "settings",
+    "training",
+}
 PAGE = """# One
 ```sh
 a

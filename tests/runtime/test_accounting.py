@@ -37,7 +37,7 @@ def test_each_request_that_ended_has_a_line(tmp_path: Path, path: Path) -> None:
     ann, bob = key(file), key(file, "--sequences", "1", name="bob")
     with serving(toy(), api_keys_file=file, accounting_log=path) as api:
         plain = ok(api.post("completions", {**PLAIN, "stream": False}, headers=ann))["usage"]
-        best = ok(api.post("completions", {**BEST, "model": "toy"}, headers=ann))["usage"]
+        best = ok(api.post("completions", {**BEST, "model": "toy"}, headers={**ann, "x-request-id": "r-2"}))["usage"]
         ok(api.post("rewards", {"prompt": "good", "completions": ["bad", "odd odd"]}, headers=ann))
         ok(api.http.post("/classify", json={"input": ["good", "bad bad"], "model": "brevity"}, headers=ann))
         refused(api.post("completions", BEST, headers=bob), 400)
@@ -46,7 +46,8 @@ def test_each_request_that_ended_has_a_line(tmp_path: Path, path: Path) -> None:
         shared = {"key": "ann", "outcome": "ok", "model": "toy"}
         expected: list[dict[str, Any]] = [
             {**shared, "strategy": "sample", "prompt_tokens": 1, "generated_tokens": plain["completion_tokens"]},
-            {**shared, "strategy": "best_of_n", "prompt_tokens": 1, "generated_tokens": best["completion_tokens"]},
+            {**shared, "strategy": "best_of_n", "prompt_tokens": 1, "generated_tokens": best["completion_tokens"]}
+            | {"request_id": "r-2"},
             {**shared, "strategy": "rewards", "prompt_tokens": 4, "generated_tokens": 0},
             {**shared, "strategy": "classify", "model": "brevity", "prompt_tokens": 3, "generated_tokens": 0},
             {**shared, "key": "bob", "outcome": "invalid", "strategy": "best_of_n", "prompt_tokens": 0},
@@ -56,6 +57,7 @@ def test_each_request_that_ended_has_a_line(tmp_path: Path, path: Path) -> None:
             assert line.items() >= own.items()
             assert datetime.fromisoformat(line["time"]).utcoffset() is not None
             assert 0 < line["seconds"] < 30
+            assert line["request_id"]
         assert [line["sequences"] for line in found] == [1, 4, 2, 2, 4]
         assert [line["reward_calls"] for line in found] == [0, 4, 1, 2, 0]
         used = api.metric("decant_key_tokens_total", key="ann", kind="generated")
