@@ -24,6 +24,7 @@ from server.engines.sampling_params import sampling_params
 from server.engines.text.chat_parser import ChatParser
 from server.engines.text.model_text import ModelText
 from server.engines.vllm_seam import engine_errors
+from server.telemetry.spans import trace_headers, tracing
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,9 @@ class PolicyEngines:
                 entropy.put_into(params)
             inputs = tokens_input(list(prompt.tokens), cache_salt=self._salt(prompt, weights))
             reasoning = prompt.parser.engine_arguments if isinstance(prompt.parser, ChatParser) else {}
-            request = self.engine_for(sampling).generate(
-                inputs, params, uuid.uuid4().hex, priority=prompt.priority, **reasoning
+            engine = self.engine_for(sampling)
+            request = engine.generate(
+                inputs, params, uuid.uuid4().hex, priority=prompt.priority, **reasoning, **_trace(engine)
             )
             made = RequestOutputs(self.text, prompt, sampling, detokenize=detokenize)
             async with aclosing(request) as outputs:
@@ -147,7 +149,16 @@ class PolicyEngines:
         engine = self.guided if self.plan.columns else self.engine
         entries: list[Mapping[int, Logprob] | None] = []
         with engine_errors("policy"):
-            async for output in engine.generate(inputs, params, uuid.uuid4().hex, priority=prompt.priority):
+            async for output in engine.generate(
+                inputs, params, uuid.uuid4().hex, priority=prompt.priority, **_trace(engine)
+            ):
                 entries = [*(output.prompt_logprobs or ())[start:], *(output.outputs[0].logprobs or ())]
         pairs = zip(entries, completion.tokens, strict=True)
         return math.fsum(entry[token].logprob for entry, token in pairs if entry is not None)
+
+
+def _trace(engine: AsyncLLM) -> dict[str, Mapping[str, str]]:
+    """Return the argument by which the engine's own spans stand below the current one, if it makes any."""
+    if not tracing() or engine.vllm_config.observability_config.otlp_traces_endpoint is None:
+        return {}
+    return {"trace_headers": trace_headers()}

@@ -4,6 +4,7 @@ Tried with vLLM 0.32 on CPU. What is used: AsyncEngineArgs, AsyncLLM (from_vllm_
 model_config, vllm_config, get_tokenizer, shutdown), SamplingParams, PoolingParams, tokens_input.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from server.engines.entropy import load as entropy
 from server.engines.text.model_text import ModelText
 from server.engines.text.policy_text import PolicyText
 from server.settings import EngineArgs, SettingsError
+from server.telemetry.exporting import engine_endpoint
+from server.telemetry.spans import tracing
 
 # `Sampling`'s names of vLLM's sampling parameters.
 _SAMPLING = {"structured_outputs": "grammar", **{f.name: f.name for f in fields(Sampling)}}
@@ -52,7 +55,13 @@ def prepare(
 
     Raises `SettingsError` if vLLM refuses the configuration.
     """
+    if stats and tracing():  # vLLM makes the spans of a request out of its statistics
+        defaults["otlp_traces_endpoint"] = engine_endpoint(os.environ)
     _, config = configure(model, {**defaults, **arguments})
+    if not stats and config.observability_config.otlp_traces_endpoint is not None:
+        raise SettingsError(
+            f"{model}: otlp_traces_endpoint: only the policy's first engine can be traced; leave it out"
+        )
     if check is not None:
         check(config)
 

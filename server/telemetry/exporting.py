@@ -1,5 +1,6 @@
 """Sending spans to a collector, as the standard variables `OTEL_...` of the environment say."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -45,6 +46,15 @@ def start_tracing(environment: Mapping[str, str]) -> Callable[[], None]:
         last.join(FLUSH)
 
     return end
+
+
+def engine_endpoint(environment: Mapping[str, str]) -> str:
+    """Return where an engine sends its spans, and set how, for its process too. Tracing must have been started."""
+    own, general = (environment.get(name, "") for name in ENDPOINTS)
+    variable = _set(environment, PROTOCOLS)
+    protocol = HTTP if variable is None else environment[variable]
+    os.environ[PROTOCOLS[0]] = protocol  # vLLM reads this one alone, and takes gRPC without it
+    return own or (f"{general.rstrip('/')}/v1/traces" if protocol == HTTP else general)
 
 
 def _wanted(environment: Mapping[str, str]) -> bool:

@@ -20,6 +20,13 @@ def tracing() -> bool:
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
+def trace_headers() -> dict[str, str]:
+    """Return the headers by which another server, or an engine, makes its spans below the current one."""
+    headers: dict[str, str] = {}
+    propagate.inject(headers)
+    return headers
+
+
 @contextmanager
 def current_span(name: str, attributes: Mapping[str, Any], kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
     """Make a span the parent of those inside the block. A failure is its type: its message may quote a text."""
@@ -116,9 +123,7 @@ async def http_call(method: str, url: str, attempt: int) -> AsyncIterator[tuple[
     if attempt:
         attributes["http.request.resend_count"] = attempt
     with current_span(method, attributes, SpanKind.CLIENT) as span:
-        headers: dict[str, str] = {}
-        propagate.inject(headers)
-        yield span, headers
+        yield span, trace_headers()
 
 
 def call_answered(span: Span, status: int) -> None:
