@@ -1,18 +1,21 @@
 """The middleware that picks Decant's requests; all others go on to vLLM as they came, byte for byte."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic_core import from_json
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from decoders.errors import InvalidRequest
 from server.http.auth import OWNER
+from server.http.body import INLINE
 from server.http.preset_choice import HEADER, PresetChoice
 from server.http.routes.models import model_cards
+from server.http.strict_json import read_json
 from server.runtime.state import ServerState
 
 GENERATING = ("/v1/completions", "/v1/chat/completions")
@@ -55,7 +58,7 @@ class Dispatch:
             await self._decant(scope, receive, send)
         elif path in GENERATING and scope["method"] == "POST":
             body, replay = await _read(receive)
-            if self._asks(body, Headers(scope=scope)):
+            if await self._asks(body, Headers(scope=scope)):
                 await self._decant(scope, replay, send)
             else:
                 await self._vllm(scope, replay, send)
@@ -70,13 +73,23 @@ class Dispatch:
         owner = hashlib.sha256(key.encode()).hexdigest() if key else ""
         await self._target.app({**scope, OWNER: owner}, receive, send)
 
-    def _asks(self, body: bytes, headers: Mapping[str, str]) -> bool:
-        try:
-            data = from_json(body)
-        except ValueError:  # vLLM says what is wrong with it
-            return False
+    async def _asks(self, body: bytes, headers: Mapping[str, str]) -> bool:
+        if len(body) <= INLINE:
+            return self._asks_for_strategy(body, headers)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._target.state.body_threads, self._asks_for_strategy, body, headers)
+
+    def _asks_for_strategy(self, body: bytes, headers: Mapping[str, str]) -> bool:
+        """Return whether a request is Decant's. One that Decant would not read is, if it may ask for a strategy."""
         state = self._target.state
         choice = PresetChoice(state.presets, state.model)
+        try:
+            data = read_json(body, state.settings.body_limits)
+        except InvalidRequest:
+            names = ["decoding", *choice.models()[1:]]
+            return choice.asks_for_strategy({}, headers.get(HEADER)) or any(
+                json.dumps(name).encode() in body for name in names
+            )
         return isinstance(data, dict) and choice.asks_for_strategy(data, headers.get(HEADER))
 
 

@@ -126,6 +126,40 @@ def test_what_asks_for_a_strategy_is_decants(body: Json, headers: dict[str, str]
     assert vllm.scopes == []
 
 
+MANY = "[" + ",".join(["[]"] * 40_000) + "]"  # over the limit of lists
+
+
+@pytest.mark.parametrize(
+    "body", [f'{{"zip": {MANY}}}', f'{{"zip": {MANY}, "prompt": "\\"decoding\\""}}', '{"a": 1, "a": 2}']
+)
+def test_what_decant_would_not_read_is_vllms(body: str) -> None:
+    vllm = FakeVllm()
+    ask(vllm, "POST", "/v1/completions", content=body.encode(), headers={"content-type": "application/json"})
+    assert vllm.body == body.encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (f'{{"zip": {MANY}, "decoding": {{"strategy": "best_of_n"}}}}', {}),
+        (f'{{"zip": {MANY}, "model": "toy:careful"}}', {}),
+        (f'{{"zip": {MANY}}}', {"x-decant-preset": "careful"}),
+        ('{"prompt": "good", "decoding": {"strategy": "best_of_n"}, "decoding": null}', {}),
+    ],
+)
+def test_what_decant_would_not_read_is_refused_if_it_asks_for_a_strategy(body: str, headers: dict[str, str]) -> None:
+    vllm = FakeVllm()
+    sent = {"content-type": "application/json", **headers}
+    refused(ask(vllm, "POST", "/v1/completions", content=body.encode(), headers=sent), 400)
+    assert vllm.scopes == []
+
+
+def test_a_long_body_that_asks_for_a_strategy_is_decants() -> None:
+    vllm = FakeVllm()
+    assert ok(post(vllm, {"prompt": "good", "decoding": BEST, "user": "a" * 10**5}))["decoding"]
+    assert vllm.scopes == []
+
+
 def test_a_default_preset_makes_all_requests_decants() -> None:
     vllm = FakeVllm()
     aim = target(Presets({"careful": BestOfN(n=2)}, "careful"))
