@@ -7,8 +7,10 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
+from server.runtime.usage import Usage
 from server.settings import SettingsError
 
 log = logging.getLogger("decant")
@@ -84,3 +86,22 @@ class AccountingLog:
                 self._torn = b"\n" if left else b""
         finally:
             os.close(handle)
+
+
+def accounting_line(
+    request: str, key: str, model: str, strategy: str, outcome: str, usage: Usage, seconds: float
+) -> Line:
+    """Return the line of a request that ended after `seconds`."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "request_id": request,
+        "key": key or None,
+        "model": model,
+        "strategy": strategy,
+        "outcome": outcome,
+        "prompt_tokens": usage.read_tokens,
+        "generated_tokens": usage.generated_tokens,
+        "sequences": usage.sequences,
+        "reward_calls": usage.reward_calls if usage.admitted else 0,
+        "seconds": round(seconds, 6),
+    }

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Protocol
 
 from decoders.core import Prompt, Rng, Sampling, Turns
@@ -21,6 +20,7 @@ from decoders.parts.concurrency import merge, together
 from decoders.rng import SeededRng
 from decoders.sample import Draw
 from server.errors import RequestTimeout
+from server.runtime.accounting import accounting_line
 from server.runtime.client import ANYONE, Client
 from server.runtime.lane import Place
 from server.runtime.outcomes import FORESEEN, outcome, refusal
@@ -218,25 +218,12 @@ class RequestRunner:
     def _ended(self, outcome: str, seconds: float) -> None:
         """Count the request and what it used, `seconds` after it arrived."""
         state, job, usage = self._state, self._job, self._usage
-        prompt_tokens = usage.prompt_tokens if usage.admitted else 0
         state.metrics.ended(job.name, outcome, seconds)
-        state.metrics.used(job.client.name, outcome, prompt_tokens, usage.generated_tokens)
+        state.metrics.used(job.client.name, outcome, usage.read_tokens, usage.generated_tokens)
         if state.accounting is not None:
-            state.accounting.write(
-                {
-                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                    "request_id": request_info().id,
-                    "key": job.client.name or None,
-                    "model": job.model or state.model,
-                    "strategy": job.name,
-                    "outcome": outcome,
-                    "prompt_tokens": prompt_tokens,
-                    "generated_tokens": usage.generated_tokens,
-                    "sequences": usage.sequences,
-                    "reward_calls": usage.reward_calls if usage.admitted else 0,
-                    "seconds": round(seconds, 6),
-                }
-            )
+            model = job.model or state.model
+            line = accounting_line(request_info().id, job.client.name, model, job.name, outcome, usage, seconds)
+            state.accounting.write(line)
 
     def _report(self, error: Exception) -> None:
         """Count or log an error, by what it means to those who run the server."""

@@ -33,6 +33,11 @@ class Usage:
         """How many tokens were generated, as far as that is known: all of them once the request is answered."""
         return self._generated + sum(self._stepped.values())
 
+    @property
+    def read_tokens(self) -> int:
+        """How many tokens were read: none before the request was admitted."""
+        return self.prompt_tokens if self.admitted else 0
+
     def add(self, index: int, event: Event) -> None:
         """Count an event of the run number `index`."""
         if isinstance(event, Step):
