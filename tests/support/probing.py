@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,15 +59,14 @@ class Probed:
         left, asked = threading.Event(), threading.Event()
 
         def watch() -> None:
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE * 2)
             while not left.is_set():
                 start, busy = time.perf_counter(), self._busy()
-                connection.request("GET", "/healthz")
-                assert connection.getresponse().read()
+                with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE * 2)) as connection:
+                    connection.request("GET", "/healthz")
+                    assert connection.getresponse().read()
                 silences.append(min(time.perf_counter() - start, self._busy() - busy))
                 asked.set()
                 left.wait(0.002)
-            connection.close()
 
         watching = threading.Thread(target=watch)
         watching.start()
