@@ -11,6 +11,7 @@ from decoders.testing import ToyGuide, ToyPolicy
 from docker.checks import dashboard
 from docker.checks.panels import ROWS
 from docker.checks.prometheus import CHECKS, CONFIG, promtool, rules
+from tests.http.test_auth import add
 from tests.support.fakes import FakeEngine, world
 from tests.support.serving import refused, serving
 
@@ -39,10 +40,13 @@ def without_suffix(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def page() -> set[str]:
+def page(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Return the names on /metrics after several kinds of request."""
     policy = ToyPolicy(loaded={"plain": ToyGuide()})
-    with serving(world(policy, engines={"policy": FakeEngine()})) as api:
+    file = tmp_path_factory.mktemp("keys") / "keys"
+    ann = add(file, "ann")
+    with serving(world(policy, engines={"policy": FakeEngine()}), api_keys_file=file) as api:
+        api.http.headers["Authorization"] = f"Bearer {ann}"
         api.complete()
         api.complete(decoding={"strategy": "best_of_n", "n": 4})
         api.complete(decoding={"strategy": "reward_guided", "guides": {"plain": 1.0}})
