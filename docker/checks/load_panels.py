@@ -56,6 +56,18 @@ LOAD = PanelRow(
             (Query(f"min by (engine) (decant_engine_up{{{JOB}}})", "{{engine}}"),),
             states=("down", "up"),
         ),
+        Panel(
+            "Connections",
+            "Connections that are open.",
+            "",
+            (Query(f"sum(decant_connections{{{JOB}}})", "open"),),
+        ),
+        Panel(
+            "Connections closed by a limit",
+            "Connections that were refused or closed by a limit, by reason.",
+            "ops",
+            (Query(total("decant_connections_closed_total", "reason", JOB), "{{reason}}"),),
+        ),
     ),
 )
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
@@ -23,11 +24,15 @@ def operations_app(state: ServerState) -> App:
 class OperationsServer(uvicorn.Server):
     """Listens at `operations_port` from `open` to `close`; signals are the main server's."""
 
-    def __init__(self, state: ServerState, settings: ServerSettings) -> None:
+    def __init__(self, state: ServerState, settings: ServerSettings, limited: Mapping[str, Any]) -> None:
+        """Args:
+        limited: arguments of `uvicorn.Config` that limit connections.
+        """
         host = settings.host if settings.operations_host is None else settings.operations_host
         super().__init__(
             uvicorn.Config(
                 operations_app(state),
+                **limited,
                 host=host,
                 port=settings.operations_port or 0,
                 log_config=None,  # the command has set the log up

@@ -12,9 +12,13 @@ from contextlib import contextmanager
 import uvicorn
 
 from server.http.app import create_app
+from server.http.connection_table import ConnectionTable
 from server.http.host_gate import HostGate, allowed_hosts
+from server.http.limited_protocol import limited
+from server.http.open_files import within_open_files
 from server.http.operations_server import OperationsServer
 from server.loading import Loaded
+from server.runtime.connection_metrics import ConnectionMetrics
 from server.runtime.presets import Presets
 from server.runtime.state import ServerState
 from server.settings import ServerSettings
@@ -40,9 +44,15 @@ class Server(uvicorn.Server):
         names = allowed_hosts(settings)
         if names is not None:
             app.add_middleware(HostGate, names=names)
+        state: ServerState = app.state.server
+        limits = within_open_files(settings.connections)
+        table = ConnectionTable(limits)
+        metrics = ConnectionMetrics(state.metrics.registry, lambda: len(table))
+        self._limited = limited(limits, table, metrics.closed)
         super().__init__(
             uvicorn.Config(
                 app,
+                **self._limited,
                 host=settings.host,
                 port=settings.port,
                 log_config=None,  # the command has set the log up
@@ -52,7 +62,7 @@ class Server(uvicorn.Server):
                 lifespan="off",
             )
         )
-        self.state: ServerState = app.state.server
+        self.state = state
         self._settings = settings
         self._started = started
         self.engine_died = False
@@ -60,7 +70,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self._settings.operations_port is not None:
-            self.operations = OperationsServer(self.state, self._settings)
+            self.operations = OperationsServer(self.state, self._settings, self._limited)
             await self.operations.open()
         await super().startup(sockets)
         gc.freeze()  # a full collection need not look at all that was loaded, while requests wait

@@ -4,6 +4,7 @@ In a variable's name, two underscores go one step down: DECANT_SERVER__PORT=9000
 """
 
 from server.settings.body_limits import BodyLimits
+from server.settings.connection_limits import ConnectionLimits
 from server.settings.guides import AnyGuide, ArmGuide, ImplicitGuide, ModelGuide, QHeadGuide
 from server.settings.logs import LogSettings
 from server.settings.rewards import (
@@ -30,6 +31,7 @@ __all__ = [
     "BodyLimits",
     "CalibrationSettings",
     "ClassifierReward",
+    "ConnectionLimits",
     "EngineArgs",
     "FunctionCall",
     "FunctionReward",

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field
 from decoders import Strategy
 from server.settings import presets
 from server.settings.body_limits import BodyLimits
+from server.settings.connection_limits import ConnectionLimits
 from server.settings.guides import AnyGuide, QHeadGuide
 from server.settings.logs import LogSettings
 from server.settings.rewards import AnyReward, GuideReward
@@ -79,6 +80,7 @@ class ServerSettings(Section):
         "that listens on this machine alone allows no other, and any other server all.",
     )
     body_limits: BodyLimits = Field(default_factory=BodyLimits)
+    connections: ConnectionLimits = Field(default_factory=ConnectionLimits)
     accounting_log: Path | None = Field(None, description="A file of JSON lines: who used what, by key.")
     max_sequences: PositiveInt = Field(256, description="Sequences in the engine at once, all requests together.")
     max_queue: int = Field(1024, ge=0, description="Requests that may wait for a place; more are refused with 503.")
