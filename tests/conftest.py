@@ -1,5 +1,7 @@
-"""How two processes share the tests."""
+"""How two processes share the tests, and what no test leaves to the next."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import pytest
@@ -24,3 +26,15 @@ class ByEngine(LoadScopeScheduling):  # type: ignore[misc]
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     return ByEngine(config, log)
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """Undo what a command that ran in this process did to the log: its lines would be in the next command's stderr."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    root.setLevel(level)
+    for handler in [*root.handlers]:
+        if handler not in handlers and type(handler).__module__.startswith("server."):
+            root.removeHandler(handler)
