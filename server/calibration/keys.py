@@ -13,7 +13,7 @@ from server.settings import GuideReward, Section, Settings
 
 VERSION = 2
 """Raise it when a default changes: rows that were stored with the old default are then not found."""
-NOT_OUTPUT = frozenset({"name", "timeout_s", "max_batch", "retries", "api_key_env", "max_reply_bytes"})
+NOT_OUTPUT = frozenset({"name", "timeout_s", "max_batch", "retries", "api_key_env", "max_reply_bytes", "own_process"})
 """Settings that change how fast outputs come or what a model is called, and not the outputs."""
 ENGINE_OUTPUT = frozenset({
     "chat_template", "code_revision", "convert", "disable_sliding_window", "dtype", "hf_config_path", "hf_overrides",

@@ -86,7 +86,7 @@ FunctionCall = Literal["texts", "trl"]
 
 
 class FunctionReward(TextReward):
-    """A Python function, plain or async, called in threads with batches; it returns list[float | None].
+    """A Python function, plain or async, called with batches; it returns list[float | None].
 
     None says that the reward does not apply to that completion.
     """
@@ -97,6 +97,11 @@ class FunctionReward(TextReward):
         None,
         description="`texts`: (prompts, completions), two lists of texts; `trl`: by keywords, as TRL's trainers do. By "
         "default as its signature says.",
+    )
+    own_process: bool = Field(
+        False,
+        description="Call it in a process of its own, which is killed and replaced when a call takes over `timeout_s`; "
+        "by default in threads of the server.",
     )
     scores_all: bool = Field(
         False, description="It has a finite number for every completion, so that bounds on KL may be reported."

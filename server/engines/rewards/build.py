@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from decoders.models import Reward
-from server.engines.rewards.batcher import Batcher
+from server.engines.rewards.batcher import Batcher, ScoreBatch
+from server.engines.rewards.function_process import FunctionProcess
 from server.engines.rewards.function_reward import call_in_thread, load_function
 from server.engines.rewards.remote_reward import RemoteReward
 from server.engines.rewards.reward_text import DESCRIPTIONS
@@ -31,7 +32,12 @@ def build_reward(
         closers: What closes the reward is appended here.
     """
     if isinstance(spec, FunctionReward):
-        function = call_in_thread(load_function(spec.function, spec.call))
+        call = load_function(spec.function, spec.call)
+        function: ScoreBatch = call_in_thread(call)
+        if spec.own_process:
+            process = FunctionProcess(spec.function, call)
+            closers.append(process.aclose)
+            function = process.score
         return Batcher(function, spec.max_batch, spec.timeout_s, scores_all=spec.scores_all), DESCRIPTIONS["policy"]
     if isinstance(spec, HttpReward):
         remote = RemoteReward(spec, policy=text)

@@ -20,6 +20,14 @@ TRL = ("prompts", "completions", "completion_ids")
 BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
+class Part(NamedTuple):
+    """One call of a function, and the places of its completions in the batch."""
+
+    places: list[int]
+    arguments: list[Any]
+    keywords: dict[str, Any]
+
+
 class RewardCall(NamedTuple):
     """A function, and the keywords that it takes of TRL's call; None if it is called with two lists of texts."""
 
@@ -31,21 +39,35 @@ class RewardCall(NamedTuple):
 
         Raises `RewardFailed` for anything but numbers, and whatever the function raises.
         """
+        parts = self.parts(pairs)
+        return in_order(parts, [self.call(part.arguments, part.keywords) for part in parts])
+
+    def parts(self, pairs: Sequence[Pair]) -> list[Part]:
+        """Return the calls that score all pairs: TRL's functions never see texts and chats in one call."""
         if self.keywords is None:
             texts = [prompt.text for prompt, _ in pairs], [candidate.text for _, candidate in pairs]
-            return as_rewards(_result(self.function(*texts)))
-        rewards: list[float | None] = [None] * len(pairs)
-        for chat in (True, False):  # TRL's functions never see both forms in one call
+            return [Part([*range(len(pairs))], [*texts], {})]
+        parts: list[Part] = []
+        for chat in (True, False):
             places = [i for i, (prompt, _) in enumerate(pairs) if (prompt.messages is not None) is chat]
-            if not places:
-                continue
-            given = _trl_arguments([pairs[i] for i in places])
-            own = as_rewards(_result(self.function(**{name: given[name] for name in self.keywords})))
-            if len(own) != len(places):
-                return own  # whose number is wrong, as the caller will find
-            for place, reward in zip(places, own, strict=True):
-                rewards[place] = reward
-        return rewards
+            if places:
+                given = _trl_arguments([pairs[i] for i in places])
+                parts.append(Part(places, [], {name: given[name] for name in self.keywords}))
+        return parts
+
+    def call(self, arguments: Sequence[Any], keywords: dict[str, Any]) -> list[float | None]:
+        """Return the numbers that the function gives. Raises `RewardFailed`, and whatever the function raises."""
+        return as_rewards(_result(self.function(*arguments, **keywords)))
+
+
+def in_order(parts: Sequence[Part], answers: Sequence[list[float | None]]) -> list[float | None]:
+    """Return the rewards of a batch, of its parts' rewards."""
+    rewards: dict[int, float | None] = {}
+    for part, own in zip(parts, answers, strict=True):
+        if len(own) != len(part.places):
+            return own  # whose number is wrong, as the caller will find
+        rewards.update(zip(part.places, own, strict=True))
+    return [rewards[place] for place in range(len(rewards))]
 
 
 def reward_call(name: str, function: Function, call: FunctionCall | None) -> RewardCall:

@@ -1,4 +1,7 @@
-"""A reward that is a Python function: how it is found, and the thread that it runs in."""
+"""A reward that is a Python function: how it is found, and the thread that it runs in.
+
+`function_process.py` runs one in a process instead.
+"""
 
 import asyncio
 import importlib
@@ -7,11 +10,14 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from decoders.errors import PublicRewardFailure
 from server.engines.rewards.batcher import Pair
-from server.engines.rewards.function_call import RewardCall, reward_call
+from server.engines.rewards.function_call import Function, RewardCall, reward_call
 from server.settings import FunctionCall, SettingsError
 
 Rewards = list[float | None]
+MAX_THREADS = 4
+"""Threads that one function may hold: one that works, and those of calls that were given up and never returned."""
 
 
 def import_beside(config: Path | None) -> None:
@@ -26,6 +32,11 @@ def load_function(function: str, call: FunctionCall | None = None) -> RewardCall
 
     Raises `SettingsError` if it cannot be imported, or cannot be called so.
     """
+    return reward_call(function, import_function(function), call)
+
+
+def import_function(function: str) -> Function:
+    """Return the function at `package.module:callable`. Raises `SettingsError`."""
     module, name = function.split(":")
     try:
         imported = importlib.import_module(module)
@@ -36,20 +47,23 @@ def load_function(function: str, call: FunctionCall | None = None) -> RewardCall
     if not hasattr(imported, name):
         file = getattr(imported, "__file__", None) or "built in"
         raise SettingsError(f"'{module}' ({file}) has no '{name}'")
-    loaded = getattr(imported, name)
+    loaded: Function = getattr(imported, name)
     if not callable(loaded):
         raise SettingsError(f"'{function}' is not callable")
-    return reward_call(function, loaded, call)
+    return loaded
 
 
 def call_in_thread(call: RewardCall) -> Callable[[Sequence[Pair]], asyncio.Future[Rewards]]:
     """Return what scores a batch of prompts and completions by a function, in a new thread for each batch.
 
-    A daemon thread each time, and no pool: a function that never returns then takes a thread, and neither takes a place
-    in a pool nor keeps the server from exiting.
+    A daemon thread each time, which does not keep the server from exiting. A thread cannot be ended: once `MAX_THREADS`
+    of them have not returned, batches fail at once, with `PublicRewardFailure`, until one has.
     """
+    places = threading.BoundedSemaphore(MAX_THREADS)
 
     def score(pairs: Sequence[Pair]) -> asyncio.Future[Rewards]:
+        if not places.acquire(blocking=False):
+            raise PublicRewardFailure(f"{MAX_THREADS} calls of it hang: it is called again once one of them returns")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Rewards] = loop.create_future()
 
@@ -70,10 +84,15 @@ def call_in_thread(call: RewardCall) -> Callable[[Sequence[Pair]], asyncio.Futur
                 # SystemExit and its like must not end the server, and a future cannot hold a StopIteration.
                 plain = isinstance(raised, Exception) and not isinstance(raised, StopIteration)
                 error = raised if plain else RuntimeError(f"{type(raised).__name__}: {raised}")
+            places.release()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, result, error)
 
-        threading.Thread(target=run, name="reward", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="reward", daemon=True).start()
+        except RuntimeError:  # the system has no thread left
+            places.release()
+            raise
         return answer
 
     return score

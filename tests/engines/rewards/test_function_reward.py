@@ -15,7 +15,7 @@ from decoders.core import Candidate, Prompt
 from decoders.errors import RewardFailed, RewardTimeout
 from server.engines.rewards.batcher import Batcher
 from server.engines.rewards.function_call import RewardCall
-from server.engines.rewards.function_reward import call_in_thread
+from server.engines.rewards.function_reward import MAX_THREADS, call_in_thread
 from server.engines.rewards.reward_timeout import RewardWithTimeout
 from tests.support.serving import PATIENCE
 
@@ -156,3 +156,27 @@ def test_a_function_that_hangs_is_given_up_and_asked_again() -> None:
 
     run(test)
     calls[0].set()
+
+
+def test_a_thousand_calls_that_hang_hold_a_few_threads_and_the_function_comes_back() -> None:
+    release = threading.Event()
+    hung = list[threading.Thread]()
+
+    def hang(_: list[str], completions: list[str]) -> list[float]:
+        hung.append(threading.current_thread())
+        release.wait(PATIENCE)
+        return [1.0] * len(completions)
+
+    async def test() -> None:
+        reward = function(hang, 0.05)
+        for i in range(1000):
+            with pytest.raises(RewardTimeout if i < MAX_THREADS else RewardFailed) as caught:
+                await score(reward, "a")
+            assert (f"{MAX_THREADS} calls of it hang" in str(caught.value)) is (i >= MAX_THREADS)
+        assert len(hung) == MAX_THREADS
+        release.set()
+        for thread in hung:
+            thread.join(PATIENCE)
+        assert await score(reward, "a") == [1.0]
+
+    run(test)
