@@ -36,7 +36,8 @@ def assert_best_of_4(answer: str) -> None:
 def logprob(prompt: str, completion: str) -> float:
     """Return the policy's log-probability of a completion, in nats, as `/v1/rewards` has it."""
     fields = {"prompt": prompt, "completions": [completion], "policy_logprob": True}
-    request = urllib.request.Request(f"{URL}/rewards", json.dumps(fields).encode())
+    sent = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{URL}/rewards", json.dumps(fields).encode(), sent)
     with urllib.request.urlopen(request) as response:
         [row] = json.load(response)["data"]
     return float(row["policy_logprob"])
