@@ -49,6 +49,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._closed = closed
         self._phase: Phase = "head"
         self._head_bytes = 0
+        self._ended_body = 0  # bytes of a body in the piece that is read, before the next request's head
         self._timed: Phase | None = None  # the phase that `_timer` is for
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -71,10 +72,12 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        idle = self._phase == "answer" and self._answered
+        self._ended_body = 0
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._phase == "answer" and self._answered:  # bytes that begin no request
+        if idle and self._phase == "answer":  # bytes that begin no request
             self._phase, self._head_bytes = "head", 0
         if self._phase == "head":
             self._head_bytes += len(data)
@@ -85,7 +88,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._arm()
 
     def on_message_begin(self) -> None:
-        self._phase, self._head_bytes = "head", 0
+        self._phase, self._head_bytes = "head", -self._ended_body
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -93,6 +96,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._phase = "body"
         self._table.works(self)
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._ended_body += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._phase = "answer"

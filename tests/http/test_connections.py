@@ -148,6 +148,22 @@ def test_a_refused_body_is_not_awaited_for_ever() -> None:
         assert closed(api, "slow_body") == 1
 
 
+def test_a_body_that_ends_after_its_refusal_is_no_head() -> None:
+    with served(max_head_bytes=2**12, keep_alive_s=SHORT) as api, connect(api) as peer:
+        body = b"a" * 2**15
+        head = HEAD.replace(b"application/json", b"text/plain") + b"content-length: %d\r\n\r\n" % len(body)
+        peer.sendall(head + body[:1])
+        got = b""
+        while not got.endswith(b"}}"):
+            got += peer.recv(2**16)
+        assert b" 415 " in got.split(b"\r\n")[0]
+        peer.sendall(body[1:])
+        time.sleep(SHORT / 4)
+        peer.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert read(peer).startswith(b"HTTP/1.1 200 OK")
+        assert closed(api, "large_head") == 0
+
+
 def test_an_answer_that_is_not_read_ends_the_connection() -> None:
     with served(stalled_timeout_s=SHORT) as api, connect(api, receive_buffer=4096) as peer:
         body = json.dumps({"prompt": ["good"] * 128, "max_tokens": 9, "n": 32, "logprobs": 5, "temperature": 1.5})

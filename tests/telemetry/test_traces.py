@@ -98,7 +98,7 @@ async def nothing(loaded): pass
 warmup.warm_up = nothing
 """
     with collecting() as collector, serve_toy(traced(collector), prelude) as server:
-        body = {"prompt": "good", "stream": True}
+        body = {"prompt": "good", "stream": True, "seed": 1}
         answer = httpx.post(f"{server.url}/v1/completions", json=body, headers={ID: "mine"})
         assert (answer.status_code, "internal_error" in answer.text) == (200, True)
         server.stop()
